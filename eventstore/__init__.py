@@ -1,0 +1,125 @@
+"""Append-only streams of events, one for each client."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .canonical import MAX_DEPTH, SAFE_INTEGER, canonical_json, normalize
+from .client_id import MAX_LENGTH as MAX_CLIENT_ID_LENGTH
+from .client_id import ClientId, check_client_id
+from .errors import (
+    AppendTooLargeError,
+    ContentionError,
+    DuplicateEventIdError,
+    EventIdReusedError,
+    EventStoreError,
+    FieldProblem,
+    HistoryForkedError,
+    InvalidClientIdError,
+    InvalidEventError,
+    InvalidPayloadError,
+    RegistrationError,
+    RejectionNotFoundError,
+    StoreUnavailableError,
+    StoreVersionError,
+    UndecodableEventError,
+    UnknownEventTypeError,
+    UnknownSchemaVersionError,
+    UpcastError,
+    WrongExpectedVersionError,
+    field_problems,
+)
+from .events import EMPTY_STREAM, Event, EventData, RecordedEvent, StreamHead, utc_text
+from .ports import (
+    ANY,
+    NO_STREAM,
+    Appended,
+    ChangeFeed,
+    CheckpointStore,
+    EventStore,
+    ExpectedVersion,
+    FeedPage,
+    Rejection,
+    RejectionStore,
+)
+from .registry import EventRegistry, EventType
+
+if TYPE_CHECKING:
+    from .sqlite import (
+        CHECKPOINTS_TABLE,
+        SqliteCheckpointStore,
+        SqliteEventStore,
+        SqliteRejectionStore,
+        open_events,
+    )
+    from .sqlite_database import SqliteDatabase
+
+# Adapters load on first use: an application pays only for the database it runs on.
+_ADAPTERS = {
+    "CHECKPOINTS_TABLE": "sqlite",
+    "SqliteCheckpointStore": "sqlite",
+    "SqliteDatabase": "sqlite_database",
+    "SqliteEventStore": "sqlite",
+    "SqliteRejectionStore": "sqlite",
+    "open_events": "sqlite",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ADAPTERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ADAPTERS[name]}", __name__), name)
+
+
+__all__ = [
+    "ANY",
+    "CHECKPOINTS_TABLE",
+    "EMPTY_STREAM",
+    "MAX_CLIENT_ID_LENGTH",
+    "MAX_DEPTH",
+    "NO_STREAM",
+    "SAFE_INTEGER",
+    "AppendTooLargeError",
+    "Appended",
+    "ChangeFeed",
+    "CheckpointStore",
+    "ClientId",
+    "ContentionError",
+    "DuplicateEventIdError",
+    "Event",
+    "EventData",
+    "EventIdReusedError",
+    "EventRegistry",
+    "EventStore",
+    "EventStoreError",
+    "EventType",
+    "ExpectedVersion",
+    "FeedPage",
+    "FieldProblem",
+    "HistoryForkedError",
+    "InvalidClientIdError",
+    "InvalidEventError",
+    "InvalidPayloadError",
+    "RecordedEvent",
+    "RegistrationError",
+    "Rejection",
+    "RejectionNotFoundError",
+    "RejectionStore",
+    "SqliteCheckpointStore",
+    "SqliteDatabase",
+    "SqliteEventStore",
+    "SqliteRejectionStore",
+    "StoreUnavailableError",
+    "StoreVersionError",
+    "StreamHead",
+    "UndecodableEventError",
+    "UnknownEventTypeError",
+    "UnknownSchemaVersionError",
+    "UpcastError",
+    "WrongExpectedVersionError",
+    "canonical_json",
+    "check_client_id",
+    "field_problems",
+    "normalize",
+    "open_events",
+    "utc_text",
+]

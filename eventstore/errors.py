@@ -1,0 +1,211 @@
+"""Everything that can go wrong in the event store, under one base.
+
+    EventStoreError
+    +-- InvalidClientIdError         the client id cannot be one
+    +-- InvalidEventError            an event that may not be stored: bad value, bad id, bad time
+    |   +-- DuplicateEventIdError    the same event id twice in one append
+    |   +-- AppendTooLargeError      more than fits one transaction
+    +-- EventIdReusedError           the event id is taken by other content
+    +-- WrongExpectedVersionError    the stream is not where the caller thought
+    +-- ContentionError              too many writers on one stream; try again later
+    +-- RegistrationError            an event type or upcaster is declared wrongly
+    +-- UndecodableEventError        a stored event the running code cannot read
+    |   +-- UnknownEventTypeError
+    |   +-- UnknownSchemaVersionError
+    |   +-- UpcastError
+    |   +-- InvalidPayloadError
+    +-- HistoryForkedError           the stream is not the one that was read before
+    +-- RejectionNotFoundError       no open rejection has that number
+    +-- StoreUnavailableError        the database is locked, full or out of reach
+    +-- StoreVersionError            the data was written by a newer version of this software
+
+Messages never hold a client id, an event id or a payload value: they may end up in a log. What a program needs is in
+the attributes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+
+class FieldProblem(NamedTuple):
+    """What is wrong with one field: where it is and what was expected, never its value."""
+
+    path: str
+    problem: str
+
+
+def field_problems(error: ValidationError) -> tuple[FieldProblem, ...]:
+    """The problems pydantic found, without the values it found them in.
+
+    Messages of pydantic's own checks are fixed texts; a message made by a user's validator may quote the value, so
+    only its kind is kept.
+    """
+    return tuple(
+        FieldProblem(
+            path=".".join(str(part) for part in problem["loc"]) or "(whole)",
+            problem="refused by a validator" if problem["type"] in _SPOKEN_BY_USERS else _safe(problem["type"]),
+        )
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+    )
+
+
+_SPOKEN_BY_USERS = {"value_error", "assertion_error"}
+
+
+def _safe(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+class EventStoreError(Exception):
+    """Base of every error this package raises."""
+
+
+class InvalidClientIdError(EventStoreError):
+    """A text or a set of parts that is no client id."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"Not a client id: {problem}.")
+
+
+class InvalidEventError(EventStoreError):
+    """An event that may not be stored, with the fields that are wrong."""
+
+    def __init__(self, *problems: FieldProblem) -> None:
+        self.problems = problems
+        super().__init__("Event refused: " + "; ".join(f"{p.path}: {p.problem}" for p in problems) + ".")
+
+
+class DuplicateEventIdError(InvalidEventError):
+    """One append names the same event id twice."""
+
+    def __init__(self, event_id: str) -> None:
+        self.event_id = event_id
+        super().__init__(FieldProblem("event_id", "repeated inside one append; give each event of a call its own"))
+
+
+class AppendTooLargeError(InvalidEventError):
+    """One append holds more than one transaction can take; nothing was written."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(FieldProblem("(whole)", f"{size} {what} in one append, at most {limit}; append in parts"))
+
+
+class EventIdReusedError(EventStoreError):
+    """The event id is already stored for this client, with another type or other data."""
+
+    def __init__(self, client_id: str, event_id: str, version: int) -> None:
+        self.client_id, self.event_id, self.version = client_id, event_id, version
+        super().__init__(
+            f"The event id is already used by version {version} of this client with other content; "
+            "a new fact needs a new key, a repeat needs the same content."
+        )
+
+
+class WrongExpectedVersionError(EventStoreError):
+    """The stream is at another version than the caller expected; nothing was written."""
+
+    def __init__(self, client_id: str, expected: int, actual: int) -> None:
+        self.client_id, self.expected, self.actual = client_id, expected, actual
+        super().__init__(f"Expected the stream at version {expected}, it is at {actual}; read it again and decide.")
+
+
+class ContentionError(EventStoreError):
+    """Other writers won every round; nothing was written."""
+
+    def __init__(self, client_id: str, rounds: int) -> None:
+        self.client_id, self.rounds = client_id, rounds
+        super().__init__(f"Lost {rounds} rounds against other writers of the same stream; try again in a moment.")
+
+
+class RegistrationError(EventStoreError):
+    """An event type or upcaster is declared wrongly; raised while the application starts."""
+
+
+class UndecodableEventError(EventStoreError):
+    """A stored event that the running code cannot turn into its model.
+
+    Attributes:
+        code: a stable short name of the reason, for parked clients and metrics.
+        event_type: the stored type.
+        schema_version: the stored schema version.
+        problems: the fields concerned, if any.
+    """
+
+    code = "undecodable_event"
+
+    def __init__(
+        self, event_type: str, schema_version: int, advice: str, problems: Sequence[FieldProblem] = ()
+    ) -> None:
+        self.event_type, self.schema_version, self.problems = event_type, schema_version, tuple(problems)
+        fields = "".join(f"; {p.path}: {p.problem}" for p in self.problems)
+        super().__init__(f"Stored event {event_type} version {schema_version}: {advice}{fields}.")
+
+
+class UnknownEventTypeError(UndecodableEventError):
+    """No event is registered under the stored type."""
+
+    code = "unknown_event_type"
+
+
+class UnknownSchemaVersionError(UndecodableEventError):
+    """The stored schema version is newer than the registered one."""
+
+    code = "unknown_schema_version"
+
+
+class UpcastError(UndecodableEventError):
+    """An upcaster is missing or raised."""
+
+    code = "upcast_failed"
+
+
+class InvalidPayloadError(UndecodableEventError):
+    """The stored data does not validate against the registered model."""
+
+    code = "invalid_payload"
+
+
+class HistoryForkedError(EventStoreError):
+    """The stream holds another event at this version than the one seen before, as after a restore to an older state."""
+
+    def __init__(self, client_id: str, version: int) -> None:
+        self.client_id, self.version = client_id, version
+        super().__init__(
+            f"The event at version {version} is not the one that was there before: the history was changed or restored "
+            "to an older state. Find out which side is right, then rebuild this client."
+        )
+
+
+class RejectionNotFoundError(EventStoreError):
+    """No open rejection has that number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(f"There is no open rejection number {number}; list the open ones first.")
+
+
+class StoreUnavailableError(EventStoreError):
+    """The database cannot be used right now; the call may be repeated.
+
+    Attributes:
+        retry_after: seconds after which a retry makes sense.
+    """
+
+    def __init__(self, problem: str, *, retry_after: float = 1.0) -> None:
+        self.problem, self.retry_after = problem, retry_after
+        super().__init__(f"The store is not available: {problem}.")
+
+
+class StoreVersionError(EventStoreError):
+    """The data directory was written by a newer version of this software."""
+
+    def __init__(self, name: str, found: int, known: int) -> None:
+        self.name, self.found, self.known = name, found, known
+        super().__init__(
+            f"{name} has schema version {found}, this software knows up to {known}; run the newer version, or use "
+            "another data directory."
+        )

@@ -1,0 +1,122 @@
+"""Fold events into unified client records, with an audit trail and announcements as by-products."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .announcing import announce
+from .annulment import ANNULMENT, annul, annulled_version
+from .documents import audit_document, change_document, outbox_document, record_document
+from .errors import (
+    AnnulmentError,
+    CommitConflictError,
+    FingerprintMismatchError,
+    InvalidCursorError,
+    InvalidEvolutionError,
+    ProjectionError,
+    RuleDefinitionError,
+    SchemaDefinitionError,
+    StreamBehindError,
+    UnknownClientError,
+)
+from .fingerprint import code_fingerprint, structure_fingerprint
+from .fold import CLOCK_SKEW, Failure, Folded, fold
+from .follower import FeedFollower, Swept, retry_parked
+from .merging import apply_changes, difference
+from .ports import AuditFilter, AuditLog, Commit, Loaded, Outbox, ProjectionStore
+from .projector import Outcome, Projector, Target
+from .reader import AuditPage, Blame, RecordReader, RecordView
+from .record import (
+    ABSENT,
+    ROOT,
+    WHOLE,
+    Announced,
+    Assertion,
+    AuditEntry,
+    FieldChange,
+    OutboxEntry,
+    Parked,
+    Record,
+    empty_record,
+)
+from .refold import MAX_RECORD_BYTES, refold
+from .rules import Projection, Rule, UpdateProcessor
+from .schema import ONE_VALUE, SubSchema, UnifiedSchema
+
+if TYPE_CHECKING:
+    from .sqlite import SqliteProjectionStore, open_projections
+
+# Adapters load on first use: an application pays only for the database it runs on.
+_ADAPTERS = {"SqliteProjectionStore": "sqlite", "open_projections": "sqlite"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ADAPTERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ADAPTERS[name]}", __name__), name)
+
+
+__all__ = [
+    "ABSENT",
+    "ANNULMENT",
+    "CLOCK_SKEW",
+    "MAX_RECORD_BYTES",
+    "ONE_VALUE",
+    "ROOT",
+    "WHOLE",
+    "Announced",
+    "AnnulmentError",
+    "Assertion",
+    "AuditEntry",
+    "AuditFilter",
+    "AuditLog",
+    "AuditPage",
+    "Blame",
+    "Commit",
+    "CommitConflictError",
+    "Failure",
+    "FeedFollower",
+    "FieldChange",
+    "FingerprintMismatchError",
+    "Folded",
+    "InvalidCursorError",
+    "InvalidEvolutionError",
+    "Loaded",
+    "Outbox",
+    "OutboxEntry",
+    "Outcome",
+    "Parked",
+    "Projection",
+    "ProjectionError",
+    "ProjectionStore",
+    "Projector",
+    "Record",
+    "RecordReader",
+    "RecordView",
+    "Rule",
+    "RuleDefinitionError",
+    "SchemaDefinitionError",
+    "SqliteProjectionStore",
+    "StreamBehindError",
+    "SubSchema",
+    "Swept",
+    "Target",
+    "UnifiedSchema",
+    "UnknownClientError",
+    "UpdateProcessor",
+    "announce",
+    "annul",
+    "annulled_version",
+    "apply_changes",
+    "audit_document",
+    "change_document",
+    "code_fingerprint",
+    "difference",
+    "empty_record",
+    "fold",
+    "open_projections",
+    "outbox_document",
+    "record_document",
+    "refold",
+    "retry_parked",
+    "structure_fingerprint",
+]

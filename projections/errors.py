@@ -1,0 +1,90 @@
+"""Everything that can go wrong in the projections, under one base.
+
+    ProjectionError
+    +-- SchemaDefinitionError     a unified schema is declared wrongly
+    +-- RuleDefinitionError       a rule or projection is declared wrongly
+    +-- InvalidEvolutionError     a rule asked `evolve` for a field that does not exist
+    +-- CommitConflictError       somebody else committed first, round after round
+    +-- StreamBehindError         the stream ends before the version asked for
+    +-- FingerprintMismatchError  the code changed without a new projection version
+    +-- InvalidCursorError        an audit cursor that was not handed out for this query
+    +-- UnknownClientError        no record and no event of that client
+    +-- AnnulmentError            that event cannot be annulled
+
+Messages never hold a client id or a value of a record: they may end up in a log.
+"""
+
+
+class ProjectionError(Exception):
+    """Base of every error this package raises."""
+
+
+class SchemaDefinitionError(ProjectionError):
+    """A unified schema is declared in a way that cannot be projected; raised while the application starts."""
+
+
+class RuleDefinitionError(ProjectionError):
+    """A rule or projection is declared wrongly; raised while the application starts."""
+
+
+class InvalidEvolutionError(ProjectionError):
+    """A rule asked `evolve` for something the schema does not have.
+
+    Attributes:
+        path: sub-schema, or sub-schema and field.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        super().__init__(f"evolve({path}=...): {problem}.")
+
+
+class CommitConflictError(ProjectionError):
+    """Other projectors committed this client first, round after round; the call may be repeated."""
+
+    def __init__(self, client_id: str, rounds: int) -> None:
+        self.client_id, self.rounds = client_id, rounds
+        super().__init__(f"Lost {rounds} rounds against other projectors of the same client; try again in a moment.")
+
+
+class StreamBehindError(ProjectionError):
+    """The stream, as read, ends before the version asked for; a stale read, or no such version."""
+
+    def __init__(self, client_id: str, at_least: int, found: int) -> None:
+        self.client_id, self.at_least, self.found = client_id, at_least, found
+        super().__init__(f"Version {at_least} was asked for, the stream ends at {found}; try again, or ask for less.")
+
+
+class FingerprintMismatchError(ProjectionError):
+    """Schema, events, upcasters or rule names changed, but the projection kept its version."""
+
+    def __init__(self, generation: str) -> None:
+        self.generation = generation
+        super().__init__(
+            f"The code differs from what {generation} was projected with (schema, event models, upcasters or rule "
+            "names). Raise the projection's version, or accept the change with --accept-fingerprint if it cannot "
+            "alter any record."
+        )
+
+
+class InvalidCursorError(ProjectionError):
+    """The cursor was not handed out by this query."""
+
+    def __init__(self) -> None:
+        super().__init__("The cursor does not belong to this query; start again without one.")
+
+
+class UnknownClientError(ProjectionError):
+    """There is neither a record nor an event of that client."""
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        super().__init__("No event of this client is stored.")
+
+
+class AnnulmentError(ProjectionError):
+    """The event named by an annulment does not exist or is an annulment itself."""
+
+    def __init__(self, client_id: str, version: int, problem: str) -> None:
+        self.client_id, self.version = client_id, version
+        super().__init__(f"The event at version {version} cannot be annulled: {problem}.")

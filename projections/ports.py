@@ -1,0 +1,116 @@
+"""What the projections need from a database."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from .record import Announced, AuditEntry, OutboxEntry, Record
+
+
+class Loaded(NamedTuple):
+    """A client's record and announcement state with the tags that guard the next commit.
+
+    Attributes:
+        record: None if this generation has none yet.
+        record_tag: changes with every write of the record; None if there is none.
+        announced: None if nothing was ever announced.
+        announced_tag: changes with every write of it; None if there is none.
+    """
+
+    record: Record | None
+    record_tag: str | None
+    announced: Announced | None
+    announced_tag: str | None
+
+
+class Commit(NamedTuple):
+    """What becomes visible together, if record and announcement state are still as loaded.
+
+    Attributes:
+        loaded: what it builds on.
+        record: the new record.
+        audit: entries of the events between the two.
+        announced: new announcement state; None leaves it.
+        outbox: the announcement to publish, if there is one.
+    """
+
+    loaded: Loaded
+    record: Record
+    audit: Sequence[AuditEntry] = ()
+    announced: Announced | None = None
+    outbox: OutboxEntry | None = None
+
+
+class ProjectionStore(Protocol):
+    """Records, audit and outbox of one projection, in the generation of its version.
+
+    Attributes:
+        group: how many clients are best loaded and committed together (1 where a transaction holds one client only).
+    """
+
+    group: int
+
+    def load(self, client_ids: Sequence[str]) -> Mapping[str, Loaded]:
+        """The present state of each client."""
+
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+        """Make each commit visible as a whole or not at all; at most one for each client.
+
+        Returns:
+            For each commit what the next one can build on, or None if it was lost: the client changed since it was
+            loaded.
+        """
+
+    def parked(self, *, after: str = "", limit: int = 100) -> Sequence[Record]:
+        """Parked clients by ascending client id."""
+
+    def client_ids(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Ids of the clients that have a record, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries of a client's audit trail are wanted; None is any.
+
+    Attributes:
+        sub_schema: entries that changed this sub-schema, or tried to.
+        field: entries that changed this field (of `sub_schema`, if both are given).
+        event_type: entries of this event type.
+        source: entries of events from this system.
+        since: recorded at this time or later, in UTC text form.
+        until: recorded before this time, in UTC text form.
+    """
+
+    sub_schema: str | None = None
+    field: str | None = None
+    event_type: str | None = None
+    source: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+class AuditLog(Protocol):
+    """The audit trail, read from the partition of one client."""
+
+    def entries(
+        self, client_id: str, where: AuditFilter, *, after: int = 0, until: int | None = None, limit: int = 100
+    ) -> Sequence[AuditEntry]:
+        """Matching entries with `after < version <= until`, by ascending version, at most `limit`."""
+
+
+class Outbox(Protocol):
+    """Announcements that still have to be published."""
+
+    def pending(self, client_id: str) -> Sequence[OutboxEntry]:
+        """A client's entries by ascending seq."""
+
+    def waiting(self, *, older_than: str | None = None, limit: int = 1000) -> Sequence[str]:
+        """Clients with entries, those that wait longest first.
+
+        Args:
+            older_than: only entries written before this time, in UTC text form; None is all.
+            limit: at most so many clients.
+        """
+
+    def delete(self, entries: Iterable[OutboxEntry]) -> None:
+        """Forget entries that were published; those already gone do not matter."""

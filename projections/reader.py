@@ -1,0 +1,184 @@
+"""Queries: the record now, as of a version or time, its audit trail, and who is to blame for each field."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import orjson
+
+from eventstore import EventStore
+
+from .errors import InvalidCursorError, UnknownClientError
+from .ports import AuditFilter, AuditLog, ProjectionStore
+from .record import Assertion, AuditEntry, Json, Record
+from .refold import refold
+from .rules import Projection
+from .schema import UnifiedSchema
+
+MAX_PAGE = 500
+
+
+class RecordView(NamedTuple):
+    """A record as a reader sees it.
+
+    Attributes:
+        record: as stored, or as worked out for an earlier time.
+        model: the same as the user's model.
+    """
+
+    record: Record
+    model: UnifiedSchema
+
+
+class AuditPage(NamedTuple):
+    """A part of an audit trail.
+
+    Attributes:
+        entries: by ascending version.
+        cursor: continues after them; None at the end.
+    """
+
+    entries: Sequence[AuditEntry]
+    cursor: str | None
+
+
+class Blame(NamedTuple):
+    """Who is to blame for the value of a field.
+
+    Attributes:
+        sub_schema: name of the sub-schema.
+        field: name of the field, `*` for a sub-schema that is one value.
+        value: its JSON value.
+        asserted: time and version of the event that asserted it last.
+        entry: that event's audit entry; None if the audit does not hold it.
+    """
+
+    sub_schema: str
+    field: str
+    value: Json
+    asserted: Assertion
+    entry: AuditEntry | None
+
+
+class RecordReader:
+    """Answers questions about single clients.
+
+    Args:
+        projection: schema and rules.
+        events: the history.
+        store: the records.
+        audit: the audit trails.
+    """
+
+    def __init__(
+        self, projection: Projection[Any], events: EventStore, store: ProjectionStore, audit: AuditLog
+    ) -> None:
+        self._projection = projection
+        self._events = events
+        self._store = store
+        self._audit = audit
+
+    def current(self, client_id: str) -> RecordView:
+        """The record as last committed.
+
+        Raises:
+            UnknownClientError: there is none.
+        """
+        record = self._store.load([client_id])[client_id].record
+        if record is None:
+            raise UnknownClientError(client_id)
+        return RecordView(record, self._projection.build(client_id, record.values))
+
+    def as_of_version(self, client_id: str, version: int) -> RecordView:
+        """The record right after the event of that version; the latest if there are fewer.
+
+        Reads the history up to there, a portion at a time.
+
+        Raises:
+            UnknownClientError: the client has no event up to there.
+        """
+        folded = refold(self._projection, self._events, client_id, until=version)
+        if folded.record.version == 0:
+            raise UnknownClientError(client_id)
+        return RecordView(folded.record, folded.model)
+
+    def as_of_time(self, client_id: str, recorded_at: str) -> RecordView:
+        """The record as it was known at a time: after the last event recorded then or before.
+
+        Args:
+            client_id: text of the client id.
+            recorded_at: in UTC text form.
+
+        Raises:
+            UnknownClientError: nothing had been recorded by then.
+        """
+        version = 0
+        for event in self._events.read(client_id):
+            if event.recorded_at > recorded_at:
+                break
+            version = event.version
+        if version == 0:
+            raise UnknownClientError(client_id)
+        return self.as_of_version(client_id, version)
+
+    def audit(
+        self, client_id: str, where: AuditFilter | None = None, *, cursor: str | None = None, limit: int = 100
+    ) -> AuditPage:
+        """A page of the audit trail.
+
+        Args:
+            client_id: text of the client id.
+            where: which entries; None is all.
+            cursor: from the page before, with the same client and filter.
+            limit: entries of the page, at most 500.
+
+        Raises:
+            InvalidCursorError: the cursor belongs to another query.
+        """
+        where = where or AuditFilter()
+        scope = _scope(self._projection.generation, client_id, where)
+        after = 0 if cursor is None else _after(cursor, scope)
+        limit = max(1, min(limit, MAX_PAGE))
+        entries = self._audit.entries(client_id, where, after=after, limit=limit + 1)
+        more = len(entries) > limit
+        entries = entries[:limit]
+        return AuditPage(entries, _cursor(scope, entries[-1].version) if more else None)
+
+    def blame(self, client_id: str) -> Sequence[Blame]:
+        """For each field that has a value, who asserted it last.
+
+        Raises:
+            UnknownClientError: there is no record.
+        """
+        record = self.current(client_id).record
+        fields = [
+            (name, field, value, record.provenance[name][field])
+            for name, values in sorted(record.values.items())
+            for field, value in sorted(values.items())
+        ]
+        entries = {
+            version: next(iter(self._audit.entries(client_id, AuditFilter(), after=version - 1, until=version)), None)
+            for version in {asserted.version for *_, asserted in fields}
+        }
+        return [Blame(name, field, value, said, entries[said.version]) for name, field, value, said in fields]
+
+
+def _scope(generation: str, client_id: str, where: AuditFilter) -> str:
+    question = [generation, client_id, where.sub_schema, where.field, where.event_type, where.source, where.since]
+    return sha256(orjson.dumps([*question, where.until])).hexdigest()[:16]
+
+
+def _cursor(scope: str, version: int) -> str:
+    return urlsafe_b64encode(orjson.dumps([scope, version])).decode().rstrip("=")
+
+
+def _after(cursor: str, scope: str) -> int:
+    try:
+        found = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (Base64Error, ValueError):
+        raise InvalidCursorError from None
+    if not (isinstance(found, list) and len(found) == 2 and found[0] == scope and type(found[1]) is int):  # noqa: PLR2004 - what _cursor writes
+        raise InvalidCursorError
+    return found[1]
