@@ -1,0 +1,64 @@
+"""Compose a domain into an application and run it, on one machine or as Azure Functions."""
+
+from .app import build_app
+from .domain import (
+    Domain,
+    EventKey,
+    Fact,
+    FromSettings,
+    HeaderKey,
+    NoKey,
+    PayloadKey,
+    Pull,
+    Pulled,
+    Receiver,
+    Source,
+    load_domain,
+)
+from .errors import (
+    DomainError,
+    FlowError,
+    ImportFileError,
+    InputRefusedError,
+    MissingSettingError,
+    UnknownSourceError,
+)
+from .intake import Accepted, Delivered, Intake
+from .receivers import EventFunctionBuilder
+from .runtime import Runtime, lazily, open_runtime
+from .settings import Settings
+from .signatures import HmacSignature, SignedTimestamp
+from .timers import TimerFunctionBuilder
+
+__all__ = [
+    "Accepted",
+    "Delivered",
+    "Domain",
+    "DomainError",
+    "EventFunctionBuilder",
+    "EventKey",
+    "Fact",
+    "FlowError",
+    "FromSettings",
+    "HeaderKey",
+    "HmacSignature",
+    "ImportFileError",
+    "InputRefusedError",
+    "Intake",
+    "MissingSettingError",
+    "NoKey",
+    "PayloadKey",
+    "Pull",
+    "Pulled",
+    "Receiver",
+    "Runtime",
+    "Settings",
+    "SignedTimestamp",
+    "Source",
+    "TimerFunctionBuilder",
+    "UnknownSourceError",
+    "build_app",
+    "lazily",
+    "load_domain",
+    "open_runtime",
+]

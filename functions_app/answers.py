@@ -1,0 +1,82 @@
+"""Answers to HTTP requests: JSON for what worked, a problem document for what did not."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from azure.functions import HttpRequest, HttpResponse
+
+from integrations import IntegrationError, InvalidLogCursorError
+from projections import CommitConflictError, InvalidCursorError, ProjectionError, StreamBehindError, UnknownClientError
+
+from .errors import InputRefusedError, MissingSettingError
+from .intake import Trace
+from .problems import log_unexpected, problem, problem_for
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, section 3.2
+_CORRELATION = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+
+Handler = Callable[[HttpRequest], HttpResponse]
+
+
+def json_answer(document: Any, status: int = 200) -> HttpResponse:
+    """A JSON document as answer; never cached, since it tells about a person."""
+    return HttpResponse(
+        orjson.dumps(document), status_code=status, mimetype="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+def answered(handler: Handler, request: HttpRequest) -> HttpResponse:
+    """What the handler answers, or the problem that its error stands for."""
+    try:
+        return handler(request)
+    except InputRefusedError as error:
+        return refused(error)
+    except MissingSettingError as error:
+        log_unexpected(error)
+        return problem(503, "This function is not configured", code="not_configured", detail=str(error))
+    except (
+        UnknownClientError,
+        InvalidCursorError,
+        StreamBehindError,
+        CommitConflictError,
+        InvalidLogCursorError,
+    ) as error:
+        status, code, title = _KNOWN[type(error)]
+        return problem(status, title, code=code, detail=str(error))
+    except (ProjectionError, IntegrationError) as error:
+        return problem_for(error)
+    except Exception as error:  # noqa: BLE001 - the edge: nothing may leave a function but an answer
+        return problem_for(error)
+
+
+def refused(error: InputRefusedError) -> HttpResponse:
+    """The answer to an input that cannot become events."""
+    status = 400 if error.code == "event_key_missing" else 422
+    return problem(
+        status,
+        "The input was refused",
+        code=error.code,
+        detail="Correct the fields and send again.",
+        errors=error.problems,
+    )
+
+
+def trace_of(request: HttpRequest) -> Trace:
+    """Correlation id and trace context of a request, as far as they are well-formed."""
+    correlation_id = request.headers.get("x-correlation-id", "")
+    traceparent = request.headers.get("traceparent", "")
+    return Trace(
+        correlation_id if _CORRELATION.fullmatch(correlation_id) else None,
+        traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+    )
+
+
+_KNOWN: dict[type[Exception], tuple[int, str, str]] = {
+    UnknownClientError: (404, "unknown_client", "There is no such client"),
+    InvalidCursorError: (400, "invalid_cursor", "The cursor does not belong to this query"),
+    InvalidLogCursorError: (400, "invalid_cursor", "The cursor does not belong to this query"),
+    StreamBehindError: (409, "version_ahead", "The client has not reached that version"),
+    CommitConflictError: (503, "contention", "Too many projectors on one client"),
+}

@@ -1,0 +1,153 @@
+"""Commands for operators: annul, parked, retry, rejections, lag."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from projections import Target, retry_parked
+
+from functions_app.errors import InputRefusedError
+from functions_app.lag import measure_lag
+from functions_app.views import parked_json
+from .output import ATTENTION, AsJson, Client, Yes, command, console, dry_run, opened, print_fields, print_json, print_table
+
+app = typer.Typer()
+
+
+@app.command()
+@command
+def annul(
+    client: Client,
+    version: Annotated[int, typer.Argument(help="The event that does not count.")],
+    reason: Annotated[str, typer.Option(help="Why; stays in the history.")],
+    by: Annotated[str, typer.Option(help="Who says so; your login if not given.")] = "",
+    yes: Yes = False,
+) -> None:
+    """Append an event that says another event does not count."""
+    if not yes:
+        dry_run(f"event {version} is annulled for good")
+        return
+    record = opened().annul(client, version, reason=reason, by=by or getpass.getuser())
+    state = f"parked at version {record.parked.version}" if record.parked else f"at version {record.version}"
+    console.print(f"Event {version} is annulled; the record is {state}")
+
+
+@app.command()
+@command
+def parked(as_json: AsJson = False) -> None:
+    """List the clients that do not go on, and why. Ends with 3 if there are any."""
+    store = opened().backend.projections
+    found, after = [], ""
+    while page := store.parked(after=after, limit=500):
+        found += page
+        after = page[-1].client_id
+    if as_json:
+        print_json({"parked": [{"client_id": record.client_id, **(parked_json(record.parked) or {})} for record in found]})
+    else:
+        rows = [
+            [record.client_id, why.version, why.waiting_for, why.code, "; ".join(why.problems)]
+            for record in found
+            if (why := record.parked) is not None
+        ]
+        print_table("Parked clients", ["client", "at version", "waiting for", "code", "problems"], rows)
+    if found:
+        raise typer.Exit(ATTENTION)
+
+
+@app.command()
+@command
+def retry(
+    client: Annotated[str | None, typer.Argument(help="One client; all that are parked if not given.")] = None,
+    integration: Annotated[str | None, typer.Option(help="Retry the client's delivery to this integration.")] = None,
+) -> None:
+    """Fold parked clients again, or deliver to an integration again. Ends with 3 if a client is still parked."""
+    runtime = opened()
+    if integration is not None:
+        if client is None:
+            raise typer.BadParameter("name the client whose delivery to retry")
+        console.print(f"{integration}: {runtime.deliverer.retry(client, integration)}")
+        return
+    if client is not None:
+        record = runtime.projector.catch_up(client, Target(0, retry=True))
+        tried, freed = 1, int(record.parked is None)
+    else:
+        tried, freed = retry_parked(runtime.projector, runtime.backend.projections, every=True)
+    console.print(f"{tried} tried, {freed} go on")
+    if freed < tried:
+        raise typer.Exit(ATTENTION)
+
+
+@app.command()
+@command
+def rejections(
+    source: Annotated[str | None, typer.Option(help="Only those of this source.")] = None,
+    replay: Annotated[int | None, typer.Option(help="Take this one in again.")] = None,
+    replay_all: Annotated[bool, typer.Option(help="Take all in again.")] = False,
+    dismiss: Annotated[int | None, typer.Option(help="Forget this one.")] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what could not be accepted; take it in again, or forget it. Ends with 3 if any stay open."""
+    runtime = opened()
+    store = runtime.backend.rejections
+    if dismiss is not None:
+        if yes:
+            store.resolve(dismiss)
+            console.print(f"Rejection {dismiss} is dismissed")
+        else:
+            dry_run(f"rejection {dismiss} is dismissed and what was delivered is deleted")
+        return
+    if replay is not None:
+        accepted = runtime.replay(replay)
+        console.print(f"Rejection {replay} is accepted: {len(accepted)} events")
+        return
+    found, after, replayed = [], 0, 0
+    while page := store.open(source=source, after=after):
+        after = page[-1].number
+        for rejection in page:
+            if replay_all:
+                try:
+                    runtime.replay(rejection.number)
+                    replayed += 1
+                    continue
+                except InputRefusedError:
+                    pass  # stays open and is listed below with its reason
+            found.append(rejection)
+    if as_json:
+        fields = ("number", "source", "key", "rejected_at", "code", "problems")
+        print_json({"open": [{name: getattr(each, name) for name in fields} for each in found], "replayed": replayed})
+    else:
+        rows = [
+            [each.number, each.source, each.key, each.rejected_at, each.code, "; ".join(each.problems)] for each in found
+        ]
+        print_table("Open rejections", ["number", "source", "key", "rejected at", "code", "problems"], rows)
+        if replay_all:
+            console.print(f"{replayed} accepted now")
+    if found:
+        raise typer.Exit(ATTENTION)
+
+
+@app.command()
+@command
+def lag(as_json: AsJson = False) -> None:
+    """Show how far each stage is behind. Ends with 3 if something needs a person."""
+    found = measure_lag(opened())
+    if as_json:
+        print_json({**found._asdict(), "problems": found.problems})
+    else:
+        stages = {
+            "events to project": found.events,
+            "age of the oldest, seconds": found.seconds,
+            "parked clients": found.parked,
+            "clients to publish": found.unpublished,
+        }
+        for name, state in found.deliveries.items():
+            stages[f"{name}: deliveries to make"] = state["waiting"]
+            stages[f"{name}: refused"] = state["failed"]
+            stages[f"{name}: paused"] = state["paused"]
+        print_fields("Lag", stages)
+        for problem in found.problems:
+            console.print(problem, style="red", markup=False)
+    if found.problems:
+        raise typer.Exit(ATTENTION)

@@ -1,0 +1,93 @@
+"""What commands print: tables for people, JSON for programs, errors in one line; exit codes tell."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from eventstore import EventStoreError
+from integrations import IntegrationError
+from projections import ProjectionError
+
+from functions_app.errors import FlowError
+from functions_app.runtime import Runtime, open_runtime
+from functions_app.settings import Settings
+
+FAILED: Final = 1
+"""Exit code of a command that could not do its work."""
+ATTENTION: Final = 3
+"""Exit code of a command that did its work and found something that needs a person."""
+
+console = Console()
+errors = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this only what would be done is shown.")]
+Client = Annotated[str, typer.Argument(help="Client id in its text form.", show_default=False)]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let a command end with its error's message and exit code 1 instead of a traceback."""
+
+    @wraps(function)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (EventStoreError, ProjectionError, IntegrationError, FlowError) as error:
+            errors.print(Text(str(error), style="red"))
+            raise typer.Exit(FAILED) from None
+
+    return guarded
+
+
+def opened() -> Runtime:
+    """The runtime that the environment describes."""
+    return open_runtime(Settings())
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on one line."""
+    typer.echo(orjson.dumps(document).decode())
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table. Cells are printed as they are: what came from outside is never read as markup or control codes."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_shown(cell)) for cell in row))
+    console.print(table)
+
+
+def print_fields(title: str, fields: Mapping[str, Any]) -> None:
+    """Print names and values as a table."""
+    print_table(title, ["", ""], fields.items())
+
+
+def progress() -> Progress:
+    """A progress bar on standard error, so that standard output stays clean."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=errors
+    )
+
+
+def dry_run(what: str) -> None:
+    """Say that nothing was done."""
+    console.print(Text(f"Nothing was done. With --yes: {what}.", style="yellow"))
+
+
+def _shown(cell: Any) -> str:
+    if cell is None:
+        return "-"
+    text = cell if isinstance(cell, str) else orjson.dumps(cell).decode()
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,0 +1,47 @@
+"""Commands that run the application: serve and demo."""
+
+import logging
+import secrets
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from functions_app.app import build_app
+from functions_app.cli.demo import run_demo
+from functions_app.local_host import LocalHost
+from functions_app.local_keys import HostKeys
+from functions_app.loops import data_loops
+
+from .output import command, console, opened
+
+app = typer.Typer()
+
+
+@app.command()
+@command
+def serve(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 7071,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve the function app on this machine: receivers and queries over HTTP, timers, projecting and delivering."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    runtime = opened()
+    key = runtime.settings.key
+    if key is None:
+        key = SecretStr(secrets.token_urlsafe(24))
+        console.print(f"x-functions-key: {key.get_secret_value()}  (set CLIENT_FLOW_KEY to choose it)", markup=False)
+    host = LocalHost(
+        build_app(runtime.domain, lambda: runtime),
+        keys=HostKeys(host=[key]),
+        settings=runtime.settings.environment,
+        loops=data_loops(runtime),
+    )
+    host.serve(port, address=address, ready=lambda url: console.print(f"Serving on {url}/api", markup=False))
+
+
+@app.command()
+@command
+def demo() -> None:
+    """Show the whole flow once, on a temporary directory: receive, project, audit, park, deliver."""
+    run_demo()

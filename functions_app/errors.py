@@ -1,0 +1,62 @@
+"""What can go wrong in composing and running an application.
+
+FlowError
++-- DomainError           the domain is declared wrongly or cannot be found
++-- MissingSettingError   a setting that is needed is not set
++-- InputRefusedError     what a source delivered cannot become events
++-- UnknownSourceError    the domain has no source of that name
++-- ImportFileError       a file to import cannot be read at all
+"""
+
+from collections.abc import Sequence
+
+from eventstore import FieldProblem
+
+
+class FlowError(Exception):
+    """Base of every error this package raises."""
+
+
+class DomainError(FlowError):
+    """The domain is declared wrongly or cannot be found; raised while the application starts."""
+
+
+class MissingSettingError(FlowError):
+    """A setting that is needed now is not set.
+
+    Attributes:
+        name: the setting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"The setting {name} is needed and not set; set it in the environment.")
+
+
+class InputRefusedError(FlowError):
+    """What a source delivered cannot become events.
+
+    Attributes:
+        code: stable short name of the reason.
+        problems: the fields concerned, never their values.
+    """
+
+    def __init__(self, code: str, problems: Sequence[FieldProblem]) -> None:
+        self.code, self.problems = code, tuple(problems)
+        super().__init__("Refused: " + "; ".join(f"{path}: {problem}" for path, problem in self.problems) + ".")
+
+
+class UnknownSourceError(FlowError):
+    """The domain has no source of that name.
+
+    Attributes:
+        known: the names there are.
+    """
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self.known = tuple(known)
+        super().__init__(f"No such source; the domain has {', '.join(self.known) or 'none'}.")
+
+
+class ImportFileError(FlowError):
+    """A file to import cannot be read at all: missing, no text, or without the columns it should have."""

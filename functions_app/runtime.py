@@ -1,0 +1,228 @@
+"""The composition root: one domain on one backend, wired once, and the work that triggers ask for."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
+from threading import Event
+
+from eventstore import RecordedEvent, Rejection, utc_text
+from integrations import Deliverer, IntegrationError, Publisher
+from projections import (
+    FeedFollower,
+    Projector,
+    Record,
+    RecordReader,
+    Swept,
+    Target,
+    UnifiedSchema,
+    UnknownClientError,
+    annul,
+    check_generation,
+    retry_parked,
+)
+
+from .domain import Domain, Pull, Source, load_domain
+from .embedded import Backend, open_embedded
+from .errors import InputRefusedError
+from .intake import Accepted, Delivered, Intake
+from .settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_OVERDUE = timedelta(minutes=1)  # an outbox entry older than this was missed by the doorbell
+
+
+class Runtime:
+    """A domain on a backend.
+
+    Args:
+        domain: what the team wrote.
+        settings: what differs between installations.
+        backend: databases and topic.
+        clock: present time.
+
+    Attributes:
+        new_events: set whenever this process stored events; rings the projector of the local host.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        settings: Settings,
+        backend: Backend,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.domain, self.settings, self.backend = domain, settings, backend
+        self.clock = clock
+        self.new_events = Event()
+
+    @cached_property
+    def intake(self) -> Intake:
+        """Takes what sources deliver."""
+        return Intake(self.domain.events, self.backend.events, notify=self._ring, clock=self.clock)
+
+    @cached_property
+    def projector(self) -> Projector:
+        """Brings clients up to date and hands what has to be told to the publisher.
+
+        Raises:
+            FingerprintMismatchError: the code changed without a new projection version.
+        """
+        if check_generation(self.domain.projection, self.backend.checkpoints):
+            _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
+        return Projector(
+            self.domain.projection, self.backend.events, self.backend.projections, on_announced=self._publish_soon
+        )
+
+    @cached_property
+    def follower(self) -> FeedFollower:
+        """The sweep of the change feed."""
+        return FeedFollower(self.projector, self.backend.feed, self.backend.checkpoints)
+
+    @cached_property
+    def reader(self) -> RecordReader:
+        """Answers queries."""
+        return RecordReader(
+            self.domain.projection, self.backend.events, self.backend.projections, self.backend.projections
+        )
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Empties the outbox."""
+        for integration in self.domain.integrations:
+            self.backend.topic.subscribe(integration.name, integration.cares_about)
+        return Publisher(
+            self.backend.projections,
+            self.backend.deliveries,
+            self.backend.topic,
+            self.domain.integrations,
+            source=f"/client-flow/{self.domain.projection.name}",
+            clock=self.clock,
+        )
+
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        """Calls the targets."""
+        return Deliverer(
+            self.domain.integrations_with(self.settings),
+            self.backend.deliveries,
+            self.backend.deliveries,
+            self._model,
+            clock=self.clock,
+        )
+
+    def sweep(self, *, stop: Callable[[], bool] = lambda: False, on_page: Callable[[int], None] | None = None) -> Swept:
+        """Find what doorbells missed: events not yet projected, clients parked by older code, announcements not sent.
+
+        Raises:
+            StoreUnavailableError: a database is out of reach.
+            IntegrationError: the topic is out of reach.
+        """
+        swept = self.follower.sweep(stop=stop, on_page=on_page)
+        retry_parked(self.projector, self.backend.projections)
+        overdue = utc_text(self.clock() - _OVERDUE)
+        while not stop() and (waiting := self.backend.projections.waiting(older_than=overdue)):
+            self.publisher.publish(waiting)
+        return swept
+
+    def record_at_least(self, client_id: str, version: int) -> Record:
+        """The client's record, brought to a version first if it is behind.
+
+        Raises:
+            StreamBehindError: the client has no such version.
+            StoreUnavailableError: a database is out of reach.
+        """
+        return self.projector.catch_up(client_id, Target(version))
+
+    def pull(self, pull: Pull) -> tuple[int, int]:
+        """Take what a source has that is new; a portion's cursor is stored once its items are stored or kept.
+
+        Returns:
+            How many items were accepted, and how many were kept as rejections.
+        """
+        name = f"pull:{pull.name}"
+        accepted = rejected = 0
+        for portion in pull.get_data(self.settings, self.backend.pulled.load(name)):
+            deliveries = [Delivered(item) for item in portion.items]
+            results = self.intake.accept_all(pull, deliveries)
+            refused = [
+                self.rejection(pull, delivered, result)
+                for delivered, result in zip(deliveries, results, strict=True)
+                if isinstance(result, InputRefusedError)
+            ]
+            self.backend.rejections.add(refused)
+            self.backend.pulled.save(name, portion.cursor)
+            accepted += len(results) - len(refused)
+            rejected += len(refused)
+        return accepted, rejected
+
+    def rejection(self, source: Source, delivered: Delivered, error: InputRefusedError) -> Rejection:
+        """What is kept of a delivery that was refused."""
+        return Rejection(
+            number=0,
+            source=source.name,
+            key=delivered.key,
+            rejected_at=utc_text(self.clock()),
+            code=error.code,
+            problems=tuple(f"{path}: {problem}" for path, problem in error.problems),
+            payload=json.dumps(delivered.payload).encode(),
+        )
+
+    def replay(self, number: int) -> list[Accepted]:
+        """Take a rejection in again; it is resolved if it is accepted now.
+
+        Raises:
+            RejectionNotFoundError: there is no such open rejection.
+            InputRefusedError: it is still refused.
+        """
+        rejection = self.backend.rejections.get(number)
+        source = self.domain.source(rejection.source)
+        accepted = self.intake.accept(source, Delivered(json.loads(rejection.payload), key=rejection.key))
+        self.backend.rejections.resolve(number)
+        return accepted
+
+    def annul(self, client_id: str, version: int, *, reason: str, by: str) -> Record:
+        """Append the annulment of an event and bring the client up to date.
+
+        Raises:
+            AnnulmentError: there is no such event, or it is an annulment.
+            EventIdReusedError: it was annulled before, for another reason or by somebody else.
+        """
+        event = annul(self.backend.events, client_id, version, reason=reason, by=by, now=self.clock())
+        return self.projector.catch_up(client_id, Target(event.version, [event], retry=True))
+
+    def _model(self, client_id: str) -> UnifiedSchema | None:
+        try:
+            return self.reader.current(client_id).model
+        except UnknownClientError:
+            return None
+
+    def _ring(self, events: Sequence[RecordedEvent]) -> None:  # noqa: ARG002 - the feed tells which
+        self.new_events.set()
+
+    def _publish_soon(self, client_ids: Sequence[str]) -> None:
+        """The publisher's doorbell: best effort, since the outbox keeps what fails here for the sweep."""
+        try:
+            self.publisher.publish(client_ids)
+        except IntegrationError as error:
+            _log.warning("Publishing is left to the sweep: %s", type(error).__name__)
+
+
+def open_runtime(settings: Settings) -> Runtime:
+    """The runtime that the settings describe.
+
+    Raises:
+        DomainError: the domain cannot be found or is declared wrongly.
+        StoreVersionError: a newer version of this software wrote the data.
+        StoreUnavailableError: the data cannot be opened.
+    """
+    domain = load_domain(settings.domain)
+    return Runtime(domain, settings, open_embedded(settings.data, domain))
+
+
+def lazily(settings: Settings) -> Callable[[], Runtime]:
+    """The same runtime on every call, opened on the first: importing an app does no I/O."""
+    return cache(lambda: open_runtime(settings))

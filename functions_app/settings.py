@@ -1,0 +1,72 @@
+"""Settings: everything that differs between two installations, read from the environment in this one place."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from .errors import MissingSettingError
+
+DEFAULT_DOMAIN = "functions_app.sample:domain"
+DEFAULT_DATA = ".client-flow"
+
+
+class Settings:
+    """The settings of one process.
+
+    | name | meaning |
+    |---|---|
+    | `CLIENT_FLOW_DOMAIN` | `package.module:attribute` of the domain; the sample if not given |
+    | `CLIENT_FLOW_DATA` | directory of the embedded default; `.client-flow` if not given |
+    | `CLIENT_FLOW_KEY` | key that opens the functions on the local host; made up and shown at start if not given |
+
+    Whatever else a domain needs (addresses, secrets of its receivers and integrations) it asks for by name when it is
+    first used, so that a missing setting never keeps an app from starting.
+
+    Args:
+        environment: names and values; the process environment if not given.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+
+    @property
+    def domain(self) -> str:
+        """Where the domain is defined, as `package.module:attribute`."""
+        return self._environment.get("CLIENT_FLOW_DOMAIN") or DEFAULT_DOMAIN
+
+    @property
+    def data(self) -> Path:
+        """Directory of the embedded default."""
+        return Path(self._environment.get("CLIENT_FLOW_DATA") or DEFAULT_DATA)
+
+    @property
+    def key(self) -> SecretStr | None:
+        """Key that opens the functions on the local host."""
+        value = self._environment.get("CLIENT_FLOW_KEY")
+        return SecretStr(value) if value else None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """All settings by name, for what `%NAME%` stands for in schedules."""
+        return self._environment
+
+    def text(self, name: str) -> str:
+        """The value of a setting.
+
+        Raises:
+            MissingSettingError: it is not set, or empty.
+        """
+        value = self._environment.get(name)
+        if not value:
+            raise MissingSettingError(name)
+        return value
+
+    def secret(self, name: str) -> SecretStr:
+        """The value of a setting that must not be shown.
+
+        Raises:
+            MissingSettingError: it is not set, or empty.
+        """
+        return SecretStr(self.text(name))

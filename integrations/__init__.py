@@ -1,0 +1,136 @@
+"""Tell the world about changed client records, and bring them to the systems that need them."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .delivery import Deliverer
+from .errors import (
+    IncompleteError,
+    IntegrationDefinitionError,
+    IntegrationError,
+    InvalidLogCursorError,
+    InvalidMessageError,
+    MessageLockLostError,
+    NoAnswerError,
+    ResourceValueError,
+    TokenError,
+    TopicUnavailableError,
+    UnknownDeliveryError,
+    UnknownIntegrationError,
+    UnknownSubscriptionError,
+)
+from .gate import FOREVER
+from .integration import Body, Delivery, Integration, ReadRecord, Strategy
+from .lane import DeliveryResult, DryRun
+from .messages import MESSAGE_LIMIT, Announcement, TopicMessage, read_announcement, topic_message
+from .outcome import Effect, Outcome, Verdict, outcome_of
+from .ports import (
+    DeliveryLog,
+    DeliveryStore,
+    HeldPause,
+    HeldState,
+    LogEntry,
+    LogPage,
+    Pause,
+    PauseStore,
+    ReceivedMessage,
+    Subscriptions,
+    Topic,
+)
+from .publisher import Publisher
+from .state import DeliveryState, raised
+
+if TYPE_CHECKING:
+    from .rest import ResponseProcessor, RESTIntegration, reference_in
+    from .rest_auth import ApiKey, Auth, BearerToken, Credential, NoAuth
+    from .rest_http import Response
+    from .rest_oauth import OAuth2ClientCredentials, OAuth2Password
+    from .sqlite import SqliteDeliveryStore, open_deliveries
+    from .sqlite_topic import SqliteTopic
+
+# Adapters load on first use: an application pays only for what it runs on.
+_ADAPTERS = {
+    "ApiKey": "rest_auth",
+    "Auth": "rest_auth",
+    "BearerToken": "rest_auth",
+    "Credential": "rest_auth",
+    "NoAuth": "rest_auth",
+    "OAuth2ClientCredentials": "rest_oauth",
+    "OAuth2Password": "rest_oauth",
+    "RESTIntegration": "rest",
+    "Response": "rest_http",
+    "ResponseProcessor": "rest",
+    "SqliteDeliveryStore": "sqlite",
+    "SqliteTopic": "sqlite_topic",
+    "open_deliveries": "sqlite",
+    "reference_in": "rest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ADAPTERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ADAPTERS[name]}", __name__), name)
+
+
+__all__ = [
+    "FOREVER",
+    "MESSAGE_LIMIT",
+    "Announcement",
+    "ApiKey",
+    "Auth",
+    "BearerToken",
+    "Body",
+    "Credential",
+    "Deliverer",
+    "Delivery",
+    "DeliveryLog",
+    "DeliveryResult",
+    "DeliveryState",
+    "DeliveryStore",
+    "DryRun",
+    "Effect",
+    "HeldPause",
+    "HeldState",
+    "IncompleteError",
+    "Integration",
+    "IntegrationDefinitionError",
+    "IntegrationError",
+    "InvalidLogCursorError",
+    "InvalidMessageError",
+    "LogEntry",
+    "LogPage",
+    "MessageLockLostError",
+    "NoAnswerError",
+    "NoAuth",
+    "OAuth2ClientCredentials",
+    "OAuth2Password",
+    "Outcome",
+    "Pause",
+    "PauseStore",
+    "Publisher",
+    "RESTIntegration",
+    "ReadRecord",
+    "ReceivedMessage",
+    "ResourceValueError",
+    "Response",
+    "ResponseProcessor",
+    "SqliteDeliveryStore",
+    "SqliteTopic",
+    "Strategy",
+    "Subscriptions",
+    "TokenError",
+    "Topic",
+    "TopicMessage",
+    "TopicUnavailableError",
+    "UnknownDeliveryError",
+    "UnknownIntegrationError",
+    "UnknownSubscriptionError",
+    "Verdict",
+    "open_deliveries",
+    "outcome_of",
+    "raised",
+    "read_announcement",
+    "reference_in",
+    "topic_message",
+]
