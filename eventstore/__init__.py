@@ -12,7 +12,6 @@ from .errors import (
     DuplicateEventIdError,
     EventIdReusedError,
     EventStoreError,
-    FieldProblem,
     HistoryForkedError,
     InvalidClientIdError,
     InvalidEventError,
@@ -26,7 +25,6 @@ from .errors import (
     UnknownSchemaVersionError,
     UpcastError,
     WrongExpectedVersionError,
-    field_problems,
 )
 from .events import EMPTY_STREAM, Event, EventData, RecordedEvent, StreamHead, utc_text
 from .ports import (
@@ -41,25 +39,21 @@ from .ports import (
     Rejection,
     RejectionStore,
 )
+from .problems import FieldProblem, field_problems
 from .registry import EventRegistry, EventType
 
 if TYPE_CHECKING:
-    from .sqlite import (
-        CHECKPOINTS_TABLE,
-        SqliteCheckpointStore,
-        SqliteEventStore,
-        SqliteRejectionStore,
-        open_events,
-    )
+    from .sqlite import SqliteEventStore, open_events
     from .sqlite_database import SqliteDatabase
+    from .sqlite_intake import CHECKPOINTS_TABLE, SqliteCheckpointStore, SqliteRejectionStore
 
 # Adapters load on first use: an application pays only for the database it runs on.
 _ADAPTERS = {
-    "CHECKPOINTS_TABLE": "sqlite",
-    "SqliteCheckpointStore": "sqlite",
+    "CHECKPOINTS_TABLE": "sqlite_intake",
+    "SqliteCheckpointStore": "sqlite_intake",
     "SqliteDatabase": "sqlite_database",
     "SqliteEventStore": "sqlite",
-    "SqliteRejectionStore": "sqlite",
+    "SqliteRejectionStore": "sqlite_intake",
     "open_events": "sqlite",
 }
 

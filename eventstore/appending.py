@@ -8,15 +8,15 @@ from .errors import (
     AppendTooLargeError,
     DuplicateEventIdError,
     EventIdReusedError,
-    FieldProblem,
     InvalidEventError,
     WrongExpectedVersionError,
 )
 from .events import EventData, RecordedEvent, StreamHead
 from .ports import ANY, ExpectedVersion
+from .problems import WHOLE, FieldProblem
 
 MAX_EVENTS = 100  # operations in one Cosmos DB transactional batch
-MAX_BYTES = 1_000_000  # half of the service's 2 MB, since escapes and envelopes come on top
+MAX_BYTES = 1_000_000  # of payload: half of the service's 2 MB, since escapes and envelopes come on top
 
 
 def check_append(client_id: str, events: Sequence[EventData]) -> None:
@@ -28,7 +28,7 @@ def check_append(client_id: str, events: Sequence[EventData]) -> None:
     """
     check_client_id(client_id)
     if not events:
-        raise InvalidEventError(FieldProblem("(whole)", "at least one event was expected"))
+        raise InvalidEventError(FieldProblem(WHOLE, "at least one event was expected, none came"))
     if len(events) > MAX_EVENTS:
         raise AppendTooLargeError("events", len(events), MAX_EVENTS)
     seen: set[str] = set()
@@ -36,7 +36,7 @@ def check_append(client_id: str, events: Sequence[EventData]) -> None:
         if event.event_id in seen:
             raise DuplicateEventIdError(event.event_id)
         seen.add(event.event_id)
-    size = sum(len(canonical_json(event.data)) for event in events)
+    size = sum(len(event.json) for event in events)
     if size > MAX_BYTES:
         raise AppendTooLargeError("bytes", size, MAX_BYTES)
 
@@ -59,7 +59,7 @@ def still_to_append(
         found = stored.get(event.event_id)
         if found is None:
             fresh.append(event)
-        elif found.event_type != event.event_type or canonical_json(found.data) != canonical_json(event.data):
+        elif found.event_type != event.event_type or canonical_json(found.data) != event.json:
             raise EventIdReusedError(client_id, event.event_id, found.version)
     return fresh
 

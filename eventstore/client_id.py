@@ -11,8 +11,10 @@ import unicodedata
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails
 
-from .errors import InvalidClientIdError, field_problems
+from .errors import InvalidClientIdError
+from .problems import field_problems
 
 MAX_LENGTH = 96
 _VALID = re.compile(r"(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+(?:\.(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+)*")
@@ -33,7 +35,7 @@ class ClientId(BaseModel):
     Texts are brought to Unicode form C, so that composed and decomposed spellings are one client.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     part_names: ClassVar[tuple[str, ...]] = ()
 
@@ -57,9 +59,9 @@ class ClientId(BaseModel):
             if type(value) is str:
                 values[name] = unicodedata.normalize("NFC", value)
             if value == "":
-                raise ValueError("an id part is empty")
+                raise self._refused("string_too_short", (name,), min_length=1)
         if len(str(self)) > MAX_LENGTH:
-            raise ValueError(f"the id takes more than {MAX_LENGTH} characters")
+            raise self._refused("string_too_long", (), max_length=MAX_LENGTH)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -72,13 +74,21 @@ class ClientId(BaseModel):
         if len(parts) != len(cls.part_names):
             raise InvalidClientIdError(f"{len(cls.part_names)} parts were expected, {len(parts)} came")
         try:
-            parsed = cls.model_validate(dict(zip(cls.part_names, map(_unescape, parts), strict=True)))
+            values = dict(zip(cls.part_names, map(_unescape, parts), strict=True))
+            # A text is all there is, so a class that is strict about numbers has to accept their digits here.
+            parsed = cls.model_validate(values, strict=False, by_alias=False, by_name=True)
         except ValidationError as error:
             first = field_problems(error)[0]
             raise InvalidClientIdError(f"{first.path}: {first.problem}") from None
         if str(parsed) != text:
             raise InvalidClientIdError("the text is not in its canonical form")
         return parsed
+
+    @classmethod
+    def _refused(cls, kind: str, where: tuple[str, ...], **limit: int) -> ValidationError:
+        # An error of pydantic's own kind keeps the name of the part; a ValueError would lose it.
+        details = InitErrorDetails(type=kind, loc=where, input=None, ctx=dict(limit))
+        return ValidationError.from_exception_data(cls.__name__, [details], hide_input=True)
 
     def __str__(self) -> str:
         return ".".join(_escape(str(self.__dict__[name])) for name in self.part_names)
@@ -94,7 +104,13 @@ def check_client_id(text: str) -> str:
         raise InvalidClientIdError(f"{len(text)} characters, at most {MAX_LENGTH} fit")
     if _VALID.fullmatch(text) is None:
         raise InvalidClientIdError("letters, digits, '-', '_', '~XX' escapes and dots between parts were expected")
+    if "~" in text and any(_canonical(part) != part for part in text.split(".")):
+        raise InvalidClientIdError("an escape stands for what needs none, or for text that is not in Unicode form C")
     return text
+
+
+def _canonical(part: str) -> str:
+    return _escape(unicodedata.normalize("NFC", _unescape(part)))
 
 
 def _escape(part: str) -> str:

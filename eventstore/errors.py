@@ -24,38 +24,8 @@ the attributes.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from pydantic import ValidationError
-
-
-class FieldProblem(NamedTuple):
-    """What is wrong with one field: where it is and what was expected, never its value."""
-
-    path: str
-    problem: str
-
-
-def field_problems(error: ValidationError) -> tuple[FieldProblem, ...]:
-    """The problems pydantic found, without the values it found them in.
-
-    Messages of pydantic's own checks are fixed texts; a message made by a user's validator may quote the value, so
-    only its kind is kept.
-    """
-    return tuple(
-        FieldProblem(
-            path=".".join(str(part) for part in problem["loc"]) or "(whole)",
-            problem="refused by a validator" if problem["type"] in _SPOKEN_BY_USERS else _safe(problem["type"]),
-        )
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)
-    )
-
-
-_SPOKEN_BY_USERS = {"value_error", "assertion_error"}
-
-
-def _safe(kind: str) -> str:
-    return kind.replace("_", " ")
+from .problems import WHOLE, FieldProblem
 
 
 class EventStoreError(Exception):
@@ -91,7 +61,7 @@ class AppendTooLargeError(InvalidEventError):
 
     def __init__(self, what: str, size: int, limit: int) -> None:
         self.size, self.limit = size, limit
-        super().__init__(FieldProblem("(whole)", f"{size} {what} in one append, at most {limit}; append in parts"))
+        super().__init__(FieldProblem(WHOLE, f"{size} {what} in one append, at most {limit}; append in parts"))
 
 
 class EventIdReusedError(EventStoreError):

@@ -1,14 +1,22 @@
 """Events before and after they are stored: the model users write, what they ask to store, and what was stored."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from orjson import Fragment
 from pydantic import BaseModel, ConfigDict
 
-from .canonical import Json, canonical_json
+from .canonical import Json, canonical_json, normalize
+from .errors import InvalidEventError
+from .problems import FieldProblem
+
+MAX_KEY = 200
+_NAIVE_WIDTH = len("2026-01-31T12:00:00.000000")
+_SOURCE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 class Event(BaseModel):
@@ -17,22 +25,29 @@ class Event(BaseModel):
     Client, time, source and id of an event live in its envelope, not here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Without `constants` pydantic turns a NaN inside a free-form field into null, where nobody could refuse it any more.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants", hide_input_in_errors=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class EventData:
-    """What a caller asks to store; made by `EventRegistry.event_data`, which checks it.
+    """What a caller asks to store, checked; usually made by `EventRegistry.event_data`.
 
     Attributes:
         event_id: `source:key`, the identity under which a repeat is recognised within one client.
         event_type: registered name.
         schema_version: version of the model `data` was written with.
         source: system the event came from.
-        occurred_at: when the fact became true, in UTC.
-        data: the payload as normalized JSON object.
+        occurred_at: when the fact became true; brought to UTC.
+        data: the payload as JSON object; normalized.
         correlation_id: identifies the request that caused the event.
         traceparent: W3C trace context of that request.
+        json: the payload as canonical JSON.
+
+    Raises:
+        InvalidEventError: something in it cannot be stored; names the fields.
     """
 
     event_id: str
@@ -43,6 +58,32 @@ class EventData:
     data: dict[str, Json]
     correlation_id: str | None = None
     traceparent: str | None = None
+    json: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        problems = tuple(self._problems())
+        if problems:
+            raise InvalidEventError(*problems)
+        data = normalize(self.data)
+        object.__setattr__(self, "occurred_at", self.occurred_at.astimezone(UTC))
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "json", canonical_json(data))
+
+    def _problems(self) -> Iterator[FieldProblem]:
+        if _SOURCE.fullmatch(self.source) is None:
+            yield FieldProblem("source", "a letter a-z, then up to 31 of a-z, 0-9, '-', '_' were expected")
+        source, _, key = self.event_id.partition(":")
+        if source != self.source:
+            yield FieldProblem("event_id", "the source, ':' and a key were expected")
+        elif not _is_short_text(key):
+            yield FieldProblem("key", f"1 to {MAX_KEY} printable characters were expected")
+        if not _has_utc_time(self.occurred_at):
+            yield FieldProblem(
+                "occurred_at", "a time with an offset, between the years 1 and 9999 in UTC, was expected"
+            )
+        for name, value in (("correlation_id", self.correlation_id), ("traceparent", self.traceparent)):
+            if value is not None and not _is_short_text(value):
+                yield FieldProblem(name, f"1 to {MAX_KEY} printable characters were expected")
 
 
 class RecordedEvent(NamedTuple):
@@ -100,18 +141,36 @@ def record_events(client_id: str, head: StreamHead, events: Sequence[EventData],
             recorded_at,
             event.correlation_id,
             event.traceparent,
-            event.data,
         )
-        previous = _hash(fields, previous)
-        recorded.append(RecordedEvent._make((*fields, previous)))
+        previous = _hash((*fields, Fragment(event.json)), previous)
+        recorded.append(RecordedEvent._make((*fields, event.data, previous)))
     return recorded
 
 
 def utc_text(moment: datetime) -> str:
-    """ISO 8601 in UTC with microseconds and `Z`: fixed width, so that text order is time order."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    """ISO 8601 in UTC with microseconds and `Z`: fixed width, so that text order is time order.
+
+    Raises:
+        ValueError: the time has no offset, so nobody knows what it is in UTC.
+    """
+    if moment.tzinfo is not UTC:
+        if moment.utcoffset() is None:
+            raise ValueError("a time with an offset was expected, a naive one came; use datetime.now(UTC)")
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:_NAIVE_WIDTH] + "Z"
 
 
 def _hash(fields: tuple[Any, ...], previous_hash: str) -> str:
     # A list in fixed order rather than an object: the field names would only be hashed again and again.
     return sha256(canonical_json([previous_hash, *fields])).hexdigest()
+
+
+def _is_short_text(text: str) -> bool:
+    return 0 < len(text) <= MAX_KEY and text.isprintable()
+
+
+def _has_utc_time(moment: datetime) -> bool:
+    try:
+        return moment.utcoffset() is not None and moment.astimezone(UTC) is not None
+    except OverflowError:
+        return False

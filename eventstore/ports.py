@@ -62,10 +62,20 @@ class EventStore(Protocol):
         """
 
     def read(self, client_id: str, *, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
-        """A client's events with `after < version <= until`, in order, fetched in pages as they are used."""
+        """A client's events with `after < version <= until`, in order, fetched in pages as they are used.
+
+        Raises:
+            InvalidClientIdError: the text is no client id.
+            StoreUnavailableError: the database is out of reach.
+        """
 
     def head(self, client_id: str) -> StreamHead:
-        """The end of a client's stream; `EMPTY_STREAM` if it has none."""
+        """The end of a client's stream; `EMPTY_STREAM` if it has none.
+
+        Raises:
+            InvalidClientIdError: the text is no client id.
+            StoreUnavailableError: the database is out of reach.
+        """
 
 
 class FeedPage(NamedTuple):

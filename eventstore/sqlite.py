@@ -1,9 +1,8 @@
-"""The event store, its change feed, checkpoints and rejections on SQLite."""
+"""The event store and its change feed on SQLite."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import orjson
 
 from .appending import check_append, check_expected_version, still_to_append
 from .canonical import canonical_json
-from .errors import RejectionNotFoundError
+from .client_id import check_client_id
 from .events import EMPTY_STREAM, EventData, RecordedEvent, StreamHead, record_events
-from .ports import Appended, ExpectedVersion, FeedPage, Rejection
-from .sqlite_database import SqliteDatabase
-
-CHECKPOINTS_TABLE = "CREATE TABLE checkpoints (name TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID"
+from .ports import Appended, ExpectedVersion, FeedPage
+from .sqlite_database import SqliteDatabase, sqlite_integer
+from .sqlite_intake import CHECKPOINTS_TABLE, OPEN_REJECTIONS_INDEX, REJECTIONS_TABLE
 
 _MIGRATIONS = [
     [
@@ -42,19 +40,17 @@ _MIGRATIONS = [
         "CREATE UNIQUE INDEX events_by_id ON events (client_id, event_id)",
         "CREATE TRIGGER events_never_change BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'append only'); END",
         "CREATE TRIGGER events_never_vanish BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'append only'); END",
+        # INSERT OR REPLACE removes rows without a word to the trigger above, so nothing may stand in an event's place;
+        # and a version that does not follow the last one would be a gap.
         """
-        CREATE TABLE rejections (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            source TEXT NOT NULL,
-            key TEXT,
-            rejected_at TEXT NOT NULL,
-            code TEXT NOT NULL,
-            problems TEXT NOT NULL,
-            payload BLOB,
-            fingerprint TEXT UNIQUE
-        )
+        CREATE TRIGGER events_only_continue BEFORE INSERT ON events
+        WHEN NEW.version <> 1 + ifnull((SELECT max(version) FROM events WHERE client_id = NEW.client_id), 0)
+            OR EXISTS (SELECT 1 FROM events WHERE client_id = NEW.client_id AND event_id = NEW.event_id)
+            OR EXISTS (SELECT 1 FROM events WHERE position = NEW.position)
+        BEGIN SELECT RAISE(ABORT, 'append only'); END
         """,
-        "CREATE INDEX open_rejections ON rejections (number) WHERE payload IS NOT NULL",
+        REJECTIONS_TABLE,
+        OPEN_REJECTIONS_INDEX,
         CHECKPOINTS_TABLE,
     ]
 ]
@@ -65,17 +61,22 @@ _COLUMNS = (
 )
 _INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DATA = 10  # index of the payload among the columns
+_NO_END = 2**62
 _PAGE = 500  # events held in memory while a stream is read
 
 
-def open_events(directory: Path) -> SqliteDatabase:
-    """The file `events.db` of a data directory: events and rejections.
+def open_events(directory: Path, *, busy_timeout: float = 5.0) -> SqliteDatabase:
+    """The file `events.db` of a data directory: events, rejections and the checkpoints of those who bring events.
+
+    Args:
+        directory: created if it does not exist.
+        busy_timeout: seconds to wait for another process that writes.
 
     Raises:
         StoreVersionError: a newer version of this software wrote it.
         StoreUnavailableError: it cannot be opened.
     """
-    return SqliteDatabase(directory / "events.db", _MIGRATIONS)
+    return SqliteDatabase(directory / "events.db", _MIGRATIONS, busy_timeout=busy_timeout)
 
 
 class SqliteEventStore:
@@ -97,7 +98,8 @@ class SqliteEventStore:
 
     def read(self, client_id: str, *, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
         """See `EventStore.read`."""
-        last = 2**62 if until is None else until
+        check_client_id(client_id)
+        after, last = sqlite_integer(after), sqlite_integer(_NO_END if until is None else until)
         while True:
             with self._database.read() as connection:
                 rows = connection.execute(
@@ -112,6 +114,7 @@ class SqliteEventStore:
 
     def head(self, client_id: str) -> StreamHead:
         """See `EventStore.head`."""
+        check_client_id(client_id)
         with self._database.read() as connection:
             return _head(connection, client_id)
 
@@ -133,87 +136,15 @@ class SqliteEventStore:
         self, connection: sqlite3.Connection, client_id: str, events: Sequence[EventData], expected: ExpectedVersion
     ) -> Appended:
         stored = _stored(connection, client_id, [event.event_id for event in events])
+        duplicates = frozenset(stored)
         fresh = still_to_append(client_id, events, stored)
         if fresh:
             head = _head(connection, client_id)
             check_expected_version(client_id, expected, head)
             recorded = record_events(client_id, head, fresh, self._clock())
             connection.executemany(_INSERT, map(_to_row, recorded))
-            duplicates = frozenset(stored)
             stored.update((event.event_id, event) for event in recorded)
-        else:
-            duplicates = frozenset(stored)
         return Appended(tuple(stored[event.event_id] for event in events), duplicates)
-
-
-class SqliteRejectionStore:
-    """`RejectionStore` beside the events."""
-
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-
-    def add(self, rejections: Iterable[Rejection]) -> None:
-        """See `RejectionStore.add`."""
-        rows = [
-            (r.source, r.key, r.rejected_at, r.code, orjson.dumps(r.problems).decode(), r.payload, _fingerprint(r))
-            for r in rejections
-        ]
-        self._database.write(
-            lambda connection: connection.executemany(
-                "INSERT OR IGNORE INTO rejections (source, key, rejected_at, code, problems, payload, fingerprint) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
-        )
-
-    def open(self, *, source: str | None = None, after: int = 0, limit: int = 100) -> Sequence[Rejection]:
-        """See `RejectionStore.open`."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT number, source, key, rejected_at, code, problems, payload FROM rejections "
-                "WHERE payload IS NOT NULL AND number > ? AND source = ifnull(?, source) ORDER BY number LIMIT ?",
-                (after, source, limit),
-            ).fetchall()
-        return [_to_rejection(row) for row in rows]
-
-    def get(self, number: int) -> Rejection:
-        """See `RejectionStore.get`."""
-        found = self.open(after=number - 1, limit=1)
-        if not found or found[0].number != number:
-            raise RejectionNotFoundError(number)
-        return found[0]
-
-    def resolve(self, number: int) -> None:
-        """See `RejectionStore.resolve`."""
-        done = self._database.write(
-            lambda connection: (
-                connection.execute(
-                    "UPDATE rejections SET payload = NULL, fingerprint = NULL WHERE number = ? AND payload IS NOT NULL",
-                    (number,),
-                ).rowcount
-            )
-        )
-        if not done:
-            raise RejectionNotFoundError(number)
-
-
-class SqliteCheckpointStore:
-    """`CheckpointStore` in any SQLite file whose migrations include `CHECKPOINTS_TABLE`."""
-
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-
-    def load(self, name: str) -> str | None:
-        """See `CheckpointStore.load`."""
-        with self._database.read() as connection:
-            row = connection.execute("SELECT cursor FROM checkpoints WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def save(self, name: str, cursor: str) -> None:
-        """See `CheckpointStore.save`."""
-        self._database.write(
-            lambda connection: connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (name, cursor))
-        )
 
 
 def _stored(connection: sqlite3.Connection, client_id: str, event_ids: list[str]) -> dict[str, RecordedEvent]:
@@ -238,12 +169,3 @@ def _to_row(event: RecordedEvent) -> tuple[Any, ...]:
 
 def _from_row(row: Sequence[Any]) -> RecordedEvent:
     return RecordedEvent._make((*row[:_DATA], orjson.loads(row[_DATA]), row[_DATA + 1]))
-
-
-def _to_rejection(row: Sequence[Any]) -> Rejection:
-    number, source, key, rejected_at, code, problems, payload = row
-    return Rejection(number, source, key, rejected_at, code, tuple(orjson.loads(problems)), bytes(payload))
-
-
-def _fingerprint(rejection: Rejection) -> str:
-    return sha256(orjson.dumps([rejection.source, rejection.key, sha256(rejection.payload).hexdigest()])).hexdigest()

@@ -3,19 +3,21 @@
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from queue import Empty, LifoQueue
 from threading import Lock
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from .errors import EventStoreError, StoreUnavailableError, StoreVersionError
+from .errors import StoreUnavailableError, StoreVersionError
 
 Result = TypeVar("Result")
 
+_MAX_INTEGER = 2**63 - 1
 _GROUP = 256  # jobs that share a commit at most: bounds what one caller waits for the others' work
-_BUSY_SECONDS = 5.0
 _IDLE_READERS = 16
+_RETRY_WAL = 0.01  # seconds
 
 
 class _Job:
@@ -40,25 +42,29 @@ class SqliteDatabase:
     own and never wait for writers.
 
     Args:
-        path: the file; its directory is created.
+        path: the file; its directory is created, for the owner only.
         migrations: lists of SQL statements; the file's `user_version` says how many lists it has seen.
+        busy_timeout: seconds to wait for another process that writes.
 
     Raises:
         StoreVersionError: the file has seen more migrations than given.
         StoreUnavailableError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Sequence[str]]) -> None:
+    def __init__(self, path: Path, migrations: Sequence[Sequence[str]], *, busy_timeout: float = 5.0) -> None:
         self.path = path
+        self._busy_timeout = busy_timeout
+        self._closed = False
+        # Jobs that are not done, in order of arrival. The caller of the first one leads; the others sleep.
         self._queue: deque[_Job] = deque()
-        self._mutex = Lock()
-        self._led = False
-        self._readers: LifoQueue[sqlite3.Connection] = LifoQueue(_IDLE_READERS)
+        self._mutex = Lock()  # guards the queue; held for moments
+        self._writing = Lock()  # guards the writer; held for a commit
+        self._readers: deque[sqlite3.Connection] = deque()  # idle ones
         with _translated():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._writer = self._connect()
             try:
-                self._migrate(migrations)
+                _prepare(self._writer, path.name, migrations, busy_timeout)
             except BaseException:
                 self._writer.close()
                 raise
@@ -66,20 +72,24 @@ class SqliteDatabase:
     def write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `work` in a transaction and return its result once that is durable.
 
-        `work` may run more than once, when a job that shares its transaction fails; it must have no effect but
-        through the connection.
+        If `work` raises, what it wrote is undone and the error is raised here. It may run more than once, when the
+        thread that runs it is interrupted; so it must have no effect but through the connection, and must not call
+        `write`.
 
         Raises:
-            StoreUnavailableError: the database is locked by another process, full, or cannot be written.
+            StoreUnavailableError: the database is locked by another process, full, closed, or cannot be written.
         """
         job = _Job(work)
-        with self._mutex:
-            self._queue.append(job)
-            leads, self._led = not self._led, True
-        if not leads:
-            job.wake.acquire()
-        while not job.done:
-            self._lead(job)
+        try:
+            with self._mutex:
+                self._queue.append(job)
+                leads = self._queue[0] is job
+            if not leads:
+                job.wake.acquire()
+            if not job.done:
+                self._commit_waiting()
+        finally:
+            self._leave(job)
         if job.error is not None:
             raise job.error
         result: Result = job.result
@@ -93,87 +103,148 @@ class SqliteDatabase:
             StoreUnavailableError: the database cannot be read.
         """
         with _translated():
-            try:
-                connection = self._readers.get_nowait()
-            except Empty:
-                connection = self._connect()
+            connection = self._reader()
             try:
                 yield connection
             except BaseException:
                 connection.close()
                 raise
-            if self._readers.full():
-                connection.close()
+            if len(self._readers) < _IDLE_READERS:
+                self._readers.append(connection)
             else:
-                self._readers.put(connection)
+                connection.close()
+            if self._closed:
+                self._close_readers()
 
     def close(self) -> None:
-        """Close every connection that is not in use."""
-        self._writer.close()
-        while not self._readers.empty():
-            self._readers.get().close()
+        """Close the file, after the commit that is under way; later calls raise `StoreUnavailableError`."""
+        self._closed = True
+        with self._writing:
+            self._writer.close()
+        self._close_readers()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        return sqlite3.connect(
+            self.path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
+
+    def _reader(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreUnavailableError("it was closed")
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return self._readers.pop()
+        except IndexError:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only=ON")
+            return connection
 
-    def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
-        connection = self._writer
-        connection.execute("BEGIN IMMEDIATE")  # two processes may open a new file at once
-        (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found > len(migrations):
-            raise StoreVersionError(self.path.name, found, len(migrations))
-        for statements in migrations[found:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version={len(migrations)}")
-        connection.execute("COMMIT")
+    def _close_readers(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._readers.pop().close()
 
-    def _lead(self, own: _Job) -> None:
-        """Commit the jobs that wait, wake their callers, and let the first of the others lead on."""
+    def _leave(self, job: _Job) -> None:
+        """Take a job out of the queue, done or given up; a leader also wakes those it served, and its successor."""
         with self._mutex:
-            jobs = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
-        try:
-            if not self._commit_together(jobs):
-                for job in jobs:
-                    self._commit_together([job])
-        finally:
-            with self._mutex:
-                # An interrupt leaves jobs undone; the next leader runs those of the other callers.
-                self._queue.extendleft(job for job in reversed(jobs) if not job.done and job is not own)
-                self._led = bool(self._queue)
-                if self._led:
-                    self._queue[0].wake.release()
-            for job in jobs:
-                if job.done:
-                    job.wake.release()
+            if not self._queue or self._queue[0] is not job:
+                # A follower. The leader took its job out, unless an interrupt came first.
+                with suppress(ValueError):
+                    self._queue.remove(job)
+                return
+            self._queue.popleft()
+            while self._queue and self._queue[0].done:
+                self._queue.popleft().wake.release()
+            if self._queue:
+                self._queue[0].wake.release()
 
-    def _commit_together(self, jobs: list[_Job]) -> bool:
-        """Whether the jobs are done: all with their results, or the only one with its error."""
+    def _commit_waiting(self) -> None:
+        with self._mutex:
+            jobs = list(islice(self._queue, _GROUP))
+        with self._writing:
+            self._commit(jobs)
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        """Run the jobs in one transaction; then each is done, with its result or its error."""
         connection = self._writer
+        committing = failed = False
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
-                job.result = job.work(connection)
+                _run(connection, job)
+            committing = True
             connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - handed to the caller whose job raised it
-            if len(jobs) > 1:
-                return False
-            jobs[0].error = _translate(error)
+        except Exception as error:  # noqa: BLE001 - handed to every caller, whose jobs it undid
+            failed = True
+            for job in jobs:
+                job.error = _translate(error)
         finally:
+            durable = committing and not connection.in_transaction
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        for job in jobs:
-            job.done = True
-        return True
+            # After an interrupt it is neither: the jobs stay in the queue for the next leader.
+            if durable or failed:
+                for job in jobs:
+                    job.done = True
+
+
+def sqlite_integer(number: int) -> int:
+    """The number, or the nearest one that SQLite can be asked for."""
+    return max(-_MAX_INTEGER, min(number, _MAX_INTEGER))
+
+
+def _run(connection: sqlite3.Connection, job: _Job) -> None:
+    """Run one job such that its failure undoes nothing of the others."""
+    job.error = None
+    connection.execute("SAVEPOINT job")
+    try:
+        job.result = job.work(connection)
+    except Exception as error:
+        if not connection.in_transaction:  # SQLite itself gave up the whole transaction, as on a full disk
+            raise
+        job.error = _translate(error)
+        connection.execute("ROLLBACK TO job")
+    connection.execute("RELEASE job")
+
+
+def _prepare(connection: sqlite3.Connection, name: str, migrations: Sequence[Sequence[str]], patience: float) -> None:
+    """Make the file durable and bring it to the newest schema version."""
+    _use_wal(connection, patience)
+    connection.execute("PRAGMA synchronous=FULL")
+    if _schema_version(connection, name, len(migrations)) == len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")  # two processes may open a new file at once
+    found = _schema_version(connection, name, len(migrations))
+    for statements in migrations[found:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={len(migrations)}")
+    connection.execute("COMMIT")
+
+
+def _use_wal(connection: sqlite3.Connection, patience: float) -> None:
+    deadline = monotonic() + patience
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait for its turn here when several processes open a new file at once.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+            sleep(_RETRY_WAL)
+    if mode != "wal":
+        raise StoreUnavailableError("its file system does not support write-ahead logging; use a local disk")
+
+
+def _schema_version(connection: sqlite3.Connection, name: str, known: int) -> int:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > known:
+        raise StoreVersionError(name, found, known)
+    return int(found)
 
 
 @contextmanager
@@ -185,7 +256,7 @@ def _translated() -> Iterator[None]:
 
 
 def _translate(error: Exception) -> Exception:
-    if isinstance(error, EventStoreError) or not isinstance(error, (sqlite3.Error, OSError)):
+    if not isinstance(error, (sqlite3.Error, OSError)):
         return error
     # SQLite's own messages name tables and states, never values.
     problem = f"{type(error).__name__}: {error}" if isinstance(error, sqlite3.Error) else type(error).__name__

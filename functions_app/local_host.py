@@ -24,7 +24,7 @@ from azure.functions.decorators.timer import TimerTrigger
 
 from .local_errors import InvalidSettingError
 from .local_functions import LocalFunction, load_functions
-from .local_http import LocalHttp, http_routes
+from .local_http import MAX_HEAD, LocalHttp, http_routes
 from .local_keys import HostKeys
 from .local_loops import Loop, LoopThread
 from .local_timers import Clock, SystemClock, Timer
@@ -34,7 +34,6 @@ THREADS_SETTING = "PYTHON_THREADPOOL_THREAD_COUNT"
 _DEFAULT_THREADS = 32
 _MAX_THREADS = 1000
 _MAX_CONNECTIONS = 1000
-_MAX_HEADERS = 32 * 1024  # bytes, Kestrel's limit
 _KEEP_ALIVE = 60  # seconds
 _MARGIN = 5.0  # seconds the server gets, beyond the grace, to notice that it should stop
 
@@ -190,7 +189,7 @@ def _server_config(http: LocalHttp, *, grace_seconds: int) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
         limit_concurrency=_MAX_CONNECTIONS,
-        h11_max_incomplete_event_size=_MAX_HEADERS,
+        h11_max_incomplete_event_size=MAX_HEAD,
         timeout_graceful_shutdown=grace_seconds,
     )
 

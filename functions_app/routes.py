@@ -140,6 +140,9 @@ class RouteTemplate:
         tokens = _TOKEN.findall(text)
         if "".join(tokens) != text:
             raise InvalidRouteError(text, "braces must enclose a parameter and pair up")
+        names = [found[1].lower() for token in tokens if (found := re.match(r"\{\**(\w+)", token))]
+        if len(set(names)) != len(names):
+            raise InvalidRouteError(text, "two parameters have one name")
         self._segments = [
             _segment(text, list(group)) for is_slash, group in groupby(tokens, key="/".__eq__) if not is_slash
         ]
@@ -213,6 +216,3 @@ def _check_order(template: str, segments: Sequence[_Segment]) -> None:
     for segment in segments[:-1]:
         if isinstance(segment, _Parameter) and (segment.catch_all or segment.optional):
             raise InvalidRouteError(template, f"nothing can follow the catch-all or optional parameter {segment.name}")
-    names = re.findall(r"\{\*{0,2}(\w+)", template)
-    if len({name.lower() for name in names}) != len(names):
-        raise InvalidRouteError(template, "two parameters have one name")

@@ -21,6 +21,7 @@ from .errors import (
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
 from .follower import FeedFollower, Swept, retry_parked
+from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
 from .ports import AuditFilter, AuditLog, Commit, Loaded, Outbox, ProjectionStore
 from .projector import Outcome, Projector, Target
@@ -36,11 +37,12 @@ from .record import (
     OutboxEntry,
     Parked,
     Record,
+    content_hash,
     empty_record,
 )
 from .refold import MAX_RECORD_BYTES, refold
 from .rules import Projection, Rule, UpdateProcessor
-from .schema import ONE_VALUE, SubSchema, UnifiedSchema
+from .schema import UnifiedSchema
 
 if TYPE_CHECKING:
     from .sqlite import SqliteProjectionStore, open_projections
@@ -110,6 +112,7 @@ __all__ = [
     "audit_document",
     "change_document",
     "code_fingerprint",
+    "content_hash",
     "difference",
     "empty_record",
     "fold",

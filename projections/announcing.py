@@ -3,8 +3,10 @@
 from typing import Any
 
 from .fold import Folded
-from .record import Announced, OutboxEntry, content_hash
+from .record import Announced, Json, OutboxEntry, content_hash
 from .rules import Projection
+
+_NOT_THERE = content_hash(None)
 
 
 def announce(
@@ -24,14 +26,17 @@ def announce(
     """
     record, last = folded.record, folded.last
     if before is None:
-        empty = projection.contents(projection.build(record.client_id, {}))
-        before = Announced(0, projection.version, 0, {name: content_hash(content) for name, content in empty.items()})
+        before = Announced(0, projection.version, 0, _hashes(projection.layout.nothing))
     if record.version < before.version or projection.version < before.projection_version:
         return None  # where newer code speaks for this client, old code beside it must not contradict
-    contents = projection.contents(folded.model)
-    hashes = {name: content_hash(content) for name, content in contents.items()}
-    changed = {name: contents.get(name) for name in hashes.keys() | before.hashes.keys()}
-    changed = {name: changed[name] for name in sorted(changed) if hashes.get(name) != before.hashes.get(name)}
+    contents = projection.contents(folded.model) if folded.contents is None else folded.contents
+    hashes = _hashes(contents)
+    # A sub-schema that only one side's code knows is, to the other, one that is not there.
+    changed = {
+        name: contents.get(name)
+        for name in sorted(hashes.keys() | before.hashes.keys())
+        if hashes.get(name, _NOT_THERE) != before.hashes.get(name, _NOT_THERE)
+    }
     if not changed:
         return None
     entry = OutboxEntry(
@@ -48,3 +53,7 @@ def announce(
         traceparent=last.traceparent if last else None,
     )
     return Announced(entry.seq, projection.version, record.version, hashes), entry
+
+
+def _hashes(contents: dict[str, Json]) -> dict[str, str]:
+    return {name: content_hash(content) for name, content in contents.items()}

@@ -5,13 +5,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from eventstore import Event, FieldProblem, InvalidEventError, RecordedEvent, UndecodableEventError, field_problems
 
-from .annulment import ANNULMENT_RULE, annulled_version
+from .annulment import ANNULMENT, ANNULMENT_RULE, annulled_version
 from .errors import InvalidEvolutionError
 from .merging import Merged, merge
-from .record import Assertion, AuditEntry, FieldChange, Record
+from .problems import problem_texts
+from .record import Assertion, AuditEntry, FieldChange, Json, Record
 from .rules import Projection, Rule
 from .schema import UnifiedSchema
 
@@ -44,6 +46,7 @@ class Folded(NamedTuple):
         failure: why the fold stopped before the end, if an event failed.
         annulment: the annulment before which it stopped: its event was folded with effect, so the state without it has
             to be worked out from the history.
+        contents: the record by sub-schema as it is announced, if that was worked out already.
     """
 
     record: Record
@@ -52,6 +55,7 @@ class Folded(NamedTuple):
     last: RecordedEvent | None
     failure: Failure | None = None
     annulment: RecordedEvent | None = None
+    contents: dict[str, Json] | None = None
 
 
 def fold(
@@ -72,6 +76,7 @@ def fold(
         model: the record as model, if the caller has it already.
 
     Raises:
+        InvalidClientIdError: the record's client id is none of the schema.
         pydantic.ValidationError: the record so far does not fit the schema.
     """
     if model is None:
@@ -85,15 +90,14 @@ def fold(
     for event in events:
         rule = projection.rules.get(event.event_type)
         occurred_at, note = _occurred_at(event)
-        target = annulled_version(event)
-        if target is not None:
+        if event.version in annulled:
+            passed = (*passed, event.version)
+            entry = entry_of(event, None, occurred_at, "annulled", ())
+        elif event.event_type == ANNULMENT and (target := annulled_version(event)):
             if target not in passed:
                 annulment = event
                 break
             entry = entry_of(event, ANNULMENT_RULE, occurred_at, note, ())
-        elif event.version in annulled:
-            passed = (*passed, event.version)
-            entry = entry_of(event, None, occurred_at, "annulled", ())
         else:
             stepped = _step(projection, rule, state, event, occurred_at)
             if isinstance(stepped, Failure):
@@ -113,8 +117,12 @@ def fold(
 def _step(
     projection: Projection[Any], rule: Rule | None, state: Merged, event: RecordedEvent, occurred_at: str
 ) -> Merged | Failure:
-    """The state after one event, or why there is none. Only the machine's own trouble is raised."""
-    code = "invalid_record"
+    """The state after one event, or why there is none.
+
+    Whatever a pure function raises it raises each time, so it is a failure of this event. Only running out of memory
+    is the machine's own trouble.
+    """
+    model: Any = projection.schema
     problems: Iterable[FieldProblem]
     try:
         decoded = projection.events.decode(event.event_type, event.schema_version, event.data)
@@ -125,20 +133,27 @@ def _step(
         return merge(projection.layout, state, after, assertion, regardless=rule.late == "apply")
     except UndecodableEventError as error:
         code, problems = error.code, error.problems
+        model = next((known.model for known in projection.events if known.name == event.event_type), None)
     except _RuleError as error:
-        code, problems = error.code, (error.problem,)
+        return Failure(event.version, error.code, (error.problem,))
     except InvalidEventError as error:
         code, problems = "invalid_value", error.problems
+    except PydanticSerializationError:
+        code, problems = "invalid_value", [FieldProblem("(whole)", "a value is not of its declared type")]
     except ValidationError as error:
-        problems = field_problems(error)
-    return Failure(event.version, code, tuple(f"{path}: {problem}" for path, problem in problems))
+        code, problems = "invalid_record", field_problems(error)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - parks the client, with nothing of the message, which may quote data
+        code, problems = "fold_raised", [FieldProblem("(whole)", f"raised {type(error).__name__}")]
+    return Failure(event.version, code, problem_texts(model, problems))
 
 
 class _RuleError(Exception):
     def __init__(self, code: str, path: str, problem: str) -> None:
         super().__init__(code)
         self.code = code
-        self.problem = FieldProblem(path, problem)
+        self.problem = f"{path}: {problem}"
 
 
 def _apply(projection: Projection[Any], rule: Rule, record: UnifiedSchema, event: Event) -> UnifiedSchema:
@@ -150,7 +165,7 @@ def _apply(projection: Projection[Any], rule: Rule, record: UnifiedSchema, event
         raise _RuleError("invalid_evolution", error.path, "not in the schema") from error
     except Exception as error:
         raise _RuleError("rule_raised", rule.name, f"raised {type(error).__name__}") from error
-    if not isinstance(after, projection.schema):
+    if type(after) is not projection.schema:
         problem = f"returned {type(after).__name__}, not {projection.schema.__name__}"
         raise _RuleError("rule_returned_other", rule.name, problem)
     if after.__dict__["id"] is not record.__dict__["id"] and after.__dict__["id"] != record.__dict__["id"]:

@@ -5,12 +5,14 @@ among equal ones; an older one is not applied. Removing a sub-schema asserts eac
 times every order of the same assertions ends in the same values.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from eventstore import normalize
+from eventstore import canonical_json, normalize
 
-from .record import ABSENT, ROOT, WHOLE, Assertion, FieldChange, Json, Provenance, Values
-from .schema import Layout, SubSchema, SubSchemaLayout, UnifiedSchema, assertions, forget_assertions
+from .layout import Layout
+from .record import ABSENT, ROOT, Assertion, FieldChange, Json, Provenance, Values
+from .schema import UnifiedSchema, assertions, forget_assertions
 
 _NOTHING: dict[str, Any] = {}
 
@@ -31,7 +33,9 @@ class Merged(NamedTuple):
     changes: tuple[FieldChange, ...]
 
 
-def merge(layout: Layout, before: Merged, after: UnifiedSchema, assertion: Assertion, *, regardless: bool) -> Merged:
+def merge(
+    layout: Layout[Any], before: Merged, after: UnifiedSchema, assertion: Assertion, *, regardless: bool
+) -> Merged:
     """The state after a rule turned the record of `before` into `after`; `before` is left as it is.
 
     Args:
@@ -44,37 +48,46 @@ def merge(layout: Layout, before: Merged, after: UnifiedSchema, assertion: Asser
     Raises:
         InvalidEventError: a value that no backend could keep.
         pydantic.ValidationError: what remains after superseding is not a valid record.
+        pydantic_core.PydanticSerializationError: a value is not of its declared type.
     """
     if after is before.record:
-        return before._replace(changes=())
+        return Merged(after, before.values, before.provenance, ())
     values, provenance = before.values, before.provenance
     changes: list[FieldChange] = []
+    build_again = False
     for name, asserted, new in _touched(layout, before.record, after):
         old, known = values.get(name, _NOTHING), provenance.get(name, _NOTHING)
-        kept, said = dict(old), dict(known)
-        for field in asserted.union(new, old):
+        kept, said = {**old}, {**known}
+        for field in {*asserted, *new, *old}:
             was, value = old.get(field, ABSENT), new.get(field, ABSENT)
             differs = value is not was and _unequal(value, was)
             if not differs and field not in asserted:
                 continue
             present = known.get(field)
-            superseded = present is not None and present.occurred_at > assertion.occurred_at and not regardless
+            superseded = (
+                present is not None and present.occurred_at > assertion.occurred_at and not regardless
+            )
             if differs:
                 if value is not ABSENT:
                     value = normalize(value, f"{name}.{field}")
                 changes.append(FieldChange(name, field, was, value, superseded))
-            if not superseded:
-                said[field] = assertion
+                build_again = build_again or superseded
+            if superseded:
+                continue
+            said[field] = assertion
+            if value is ABSENT:
+                kept.pop(field, None)
+            elif differs:
                 kept[field] = value
-        provenance = {**provenance, name: said}
-        values = {**values, name: {field: value for field, value in kept.items() if value is not ABSENT}}
-        if not values[name]:
+        values, provenance = {**values, name: kept}, {**provenance, name: said}
+        if not kept:
             del values[name]
     if len(changes) > 1:
-        changes.sort(key=lambda change: change[:2])
-    record = layout.rebuild(after, values) if any(change.superseded for change in changes) else after
-    forget_assertions(record)
-    return Merged(record, values, provenance, tuple(changes))
+        changes.sort(key=_place)
+    if build_again or not assertions(after):  # what `evolve` made is valid, a copy may be anything
+        after = layout.rebuild(after, values)
+    forget_assertions(after)
+    return Merged(after, values, provenance, tuple(changes))
 
 
 def difference(before: Values, after: Values) -> tuple[FieldChange, ...]:
@@ -105,36 +118,30 @@ def apply_changes(values: Values, changes: tuple[FieldChange, ...]) -> Values:
 
 
 def _unequal(a: Json, b: Json) -> bool:
-    # A whole float comes back from a store as integer, which is no change; but True is not 1.
-    return a != b or (type(a) is bool) is not (type(b) is bool)
+    """Whether two values differ: a whole float and its integer do not, True and 1 do, however deep."""
+    if a != b:
+        return True
+    if type(a) is list or type(a) is dict:
+        return canonical_json(normalize(a)) != canonical_json(normalize(b))
+    return (type(a) is bool) is not (type(b) is bool)
+
+
+def _place(change: FieldChange) -> tuple[str, str]:
+    return change.sub_schema, change.field
 
 
 def _touched(
-    layout: Layout, before: UnifiedSchema, after: UnifiedSchema
-) -> list[tuple[str, set[str], dict[str, Json]]]:
+    layout: Layout[Any], before: UnifiedSchema, after: UnifiedSchema
+) -> list[tuple[str, Collection[str], dict[str, Json]]]:
     """The sub-schemas a rule may have changed: name, explicitly asserted fields, JSON values."""
-    by_name: dict[str, set[str]] = {}
-    for name, field in assertions(after):
-        by_name.setdefault(name, set()).add(field)
+    asserted = assertions(after)
     was, now = before.__dict__, after.__dict__
-    touched = [
-        (name, by_name.get(name, set()), _values(sub, now[name]))
-        for name, sub in layout.sub_schemas.items()
-        if name in by_name or now[name] is not was[name]
+    touched: list[tuple[str, Collection[str], dict[str, Json]]] = [
+        (name, asserted.get(name, ()), sub_schema.values(now[name]))
+        for name, sub_schema in layout.sub_schemas.items()
+        if name in asserted or now[name] is not was[name]
     ]
     # Plain values are few and cheap to compare; only those set by a rule count as values.
-    if layout.root and (ROOT in by_name or any(now[name] is not was[name] for name in layout.root)):
-        plain = after.__pydantic_serializer__.to_python(
-            after, mode="json", include=after.model_fields_set & layout.root
-        )
-        touched.append((ROOT, by_name.get(ROOT, set()), plain))
+    if ROOT in asserted or any(now[name] is not was[name] for name in layout.root):
+        touched.append((ROOT, asserted.get(ROOT, ()), layout.root_values(after)))
     return touched
-
-
-def _values(layout: SubSchemaLayout, sub_schema: SubSchema | None) -> dict[str, Json]:
-    if sub_schema is None:
-        return {}
-    values: dict[str, Json] = sub_schema.__pydantic_serializer__.to_python(sub_schema, mode="json", exclude_unset=True)
-    if layout.one_value:
-        return {WHOLE: values} if values else {}
-    return values

@@ -4,6 +4,7 @@ Values are JSON. A sub-schema is the fields that events asserted; a field nobody
 """
 
 from enum import Enum
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from eventstore import canonical_json
@@ -51,9 +52,9 @@ class Parked(NamedTuple):
     """Why a client does not go on.
 
     Attributes:
-        version: the event that fails.
+        version: the event that fails; the record's own version if the record cannot be gone on from.
         waiting_for: the version that has to be reached once it can go on.
-        code: stable short name of the reason.
+        code: stable short name of the reason; `catching_up` while it is on its way to `waiting_for`.
         problems: `path: problem` for each field concerned; no values.
         fingerprint: the code that failed; other code tries again by itself.
     """
@@ -191,6 +192,4 @@ class OutboxEntry(NamedTuple):
 
 def content_hash(content: Json) -> str:
     """Short hash of a JSON value, to tell whether it changed."""
-    from hashlib import blake2b
-
     return blake2b(canonical_json(content), digest_size=16).hexdigest()

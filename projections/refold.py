@@ -1,20 +1,26 @@
-"""Folding a stream in portions, with what a single fold cannot know: annulments that come later in the history."""
+"""Folding a stream in portions that can be committed, with what a single fold cannot know: annulments that come later."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from eventstore import EventStore, RecordedEvent, canonical_json
+import orjson
+from pydantic import ValidationError
+
+from eventstore import EventStore, FieldProblem, RecordedEvent, canonical_json, field_problems
 
 from .annulment import ANNULMENT_RULE, annulled_versions
 from .fold import Failure, Folded, entry_of, fold
 from .merging import difference
-from .record import AuditEntry, Record, empty_record
+from .problems import problem_texts
+from .record import Record, empty_record
 from .rules import Projection
 from .schema import UnifiedSchema
 
 PORTION = 90
 """Events of one commit: with record, announcement state and outbox a Cosmos DB batch of at most 100 operations."""
+MAX_AUDIT_BYTES = 300_000
+"""Values in the audit entries of one commit of more than one event; they go into the outbox once more, beside the record."""
 MAX_RECORD_BYTES = 400_000
 """A larger record parks its client: it has to fit a document of 2 MB with provenance and escapes, and a message."""
 
@@ -26,6 +32,7 @@ def fold_portions(
     events: Iterable[RecordedEvent],
     *,
     model: UnifiedSchema | None = None,
+    annulled: Collection[int] = (),
 ) -> Iterator[Folded]:
     """Fold events in portions of at most 90, each ready to be committed, up to the end or the first failure.
 
@@ -38,24 +45,25 @@ def fold_portions(
         record: where to start.
         events: the events after it, by ascending version without gaps.
         model: the record as model, if the caller has it already.
+        annulled: versions to pass over, failing or not.
     """
+    passed = set(annulled)
     source = iter(events)
     portion = list(islice(source, PORTION))
     while portion:
-        folded = _fold_portion(projection, record, portion, model)
-        if folded.failure is not None:
-            annulled = annulled_versions(store.read(record.client_id, after=folded.failure.version))
-            if folded.failure.version in annulled:
-                folded = _fold_portion(projection, record, portion, model, annulled)
-        if folded.annulment is not None and folded.last is None:
+        folded = _fold_portion(projection, record, portion, model, passed)
+        failure = folded.failure
+        if failure is not None and failure.version not in passed and _is_annulled(store, record, failure.version):
+            passed.add(failure.version)
+            folded = folded._replace(failure=None)
+        elif folded.annulment is not None and folded.last is None:
             folded = _take_back(projection, store, record, folded.annulment)
         if folded.last is not None or folded.failure is not None:
             yield folded
         if folded.failure is not None:
             return
-        done = folded.record.version - record.version
+        portion = portion[folded.record.version - record.version :] or list(islice(source, PORTION))
         record, model = folded.record, folded.model
-        portion = portion[done:] or list(islice(source, PORTION))
 
 
 def refold(projection: Projection[Any], store: EventStore, client_id: str, *, until: int | None = None) -> Folded:
@@ -66,12 +74,19 @@ def refold(projection: Projection[Any], store: EventStore, client_id: str, *, un
         store: where the client's stream can be read.
         client_id: text of the client id.
         until: the last version to fold; None folds all.
+
+    Raises:
+        InvalidClientIdError: the text is no id of the schema.
     """
     record = empty_record(client_id)
     folded = fold(projection, record, ())
-    for folded in fold_portions(projection, store, record, store.read(client_id, until=until)):  # noqa: B007
+    for folded in fold_portions(projection, store, record, store.read(client_id, until=until)):  # noqa: B007 - the last counts
         pass
     return folded
+
+
+def _is_annulled(store: EventStore, record: Record, version: int) -> bool:
+    return version in annulled_versions(store.read(record.client_id, after=version))
 
 
 def _fold_portion(
@@ -79,46 +94,64 @@ def _fold_portion(
     record: Record,
     portion: Sequence[RecordedEvent],
     model: UnifiedSchema | None,
-    annulled: Collection[int] = frozenset(),
+    annulled: Collection[int],
 ) -> Folded:
-    """Fold a portion; an event that makes the record too large fails."""
+    """Fold as much of a portion as one commit can hold; an event after which the record cannot be kept fails."""
     folded = fold(projection, record, portion, annulled=annulled, model=model)
-    if not _too_large(folded.record):
+    if folded.last is None:
         return folded
-    audit: list[AuditEntry] = []
-    last = fold(projection, record, (), model=model)
-    for event in portion:
-        step = fold(projection, last.record, [event], annulled=annulled, model=last.model)
-        if _too_large(step.record):
-            problem = f"(whole): the record would take more than {MAX_RECORD_BYTES} bytes"
-            return last._replace(failure=Failure(event.version, "record_too_large", (problem,)), audit=tuple(audit))
-        audit += step.audit
-        last = step
-    return last._replace(audit=tuple(audit))
+    settled = _settle(projection, folded)
+    done = len(folded.audit)
+    if done > 1 and (isinstance(settled, Failure) or _audit_bytes(folded) > MAX_AUDIT_BYTES):
+        return _fold_portion(projection, record, portion[: done // 2], model, annulled)
+    if isinstance(settled, Failure):
+        return fold(projection, record, (), model=model)._replace(failure=settled)
+    return settled
 
 
-def _too_large(record: Record) -> bool:
-    return len(canonical_json(record.values)) > MAX_RECORD_BYTES
+def _settle(projection: Projection[Any], folded: Folded) -> Folded | Failure:
+    """The fold with the record as everybody will load it, or why its values cannot be kept.
+
+    What rules left in memory can differ from what its JSON values give, as a tuple where a list is read back. The next
+    portion, and what is announced, start from the latter, so nothing depends on where portions end.
+    """
+    record = folded.record
+    if len(canonical_json(record.values)) > MAX_RECORD_BYTES:
+        problem = FieldProblem("(whole)", f"the record would take more than {MAX_RECORD_BYTES} bytes")
+        return Failure(record.version, "record_too_large", problem_texts(None, [problem]))
+    try:
+        model = projection.layout.rebuild(folded.model, record.values)
+        return folded._replace(model=model, contents=projection.contents(model))
+    except ValidationError as error:
+        return Failure(record.version, "invalid_record", problem_texts(projection.schema, field_problems(error)))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a validator or computed field of the schema; pure, so it fails each time
+        problem = FieldProblem("(whole)", f"raised {type(error).__name__}")
+        return Failure(record.version, "fold_raised", problem_texts(None, [problem]))
+
+
+def _audit_bytes(folded: Folded) -> int:
+    return len(orjson.dumps([change[2:4] for entry in folded.audit for change in entry.changes]))
 
 
 def _take_back(projection: Projection[Any], store: EventStore, record: Record, annulment: RecordedEvent) -> Folded:
     """The record after an annulment of an event that had taken effect."""
     annulled = {*record.annulled, *annulled_versions([annulment])}
-    without = empty_record(record.client_id)
-    source = store.read(record.client_id, until=record.version)
-    model = None
-    while portion := list(islice(source, PORTION)):
-        folded = fold(projection, without, portion, annulled=annulled, model=model)
-        if folded.failure is not None:
-            failed = Failure(annulment.version, folded.failure.code, folded.failure.problems)
-            return fold(projection, record, ())._replace(failure=failed)
-        without, model = folded.record, folded.model
-    changes = difference(record.values, without.values)
-    after = without._replace(
+    history = store.read(record.client_id, until=record.version)
+    without = fold(projection, empty_record(record.client_id), ())
+    for without in fold_portions(projection, store, without.record, history, annulled=annulled):  # noqa: B007 - the last counts
+        pass
+    if without.failure is not None:
+        problem = f"(whole): without the annulled event, version {without.failure.version} fails"
+        failure = Failure(annulment.version, without.failure.code, (problem, *without.failure.problems))
+        return fold(projection, record, ())._replace(failure=failure)
+    changes = difference(record.values, without.record.values)
+    after = without.record._replace(
         version=annulment.version,
         event_hash=annulment.hash,
         recorded_at=annulment.recorded_at,
-        annulled=tuple(sorted(annulled)),
+        annulled=tuple(sorted({*annulled, *without.record.annulled})),
     )
     entry = entry_of(annulment, ANNULMENT_RULE, annulment.occurred_at, None, changes)
-    return Folded(after, projection.build(record.client_id, after.values), (entry,), annulment)
+    return without._replace(record=after, audit=(entry,), last=annulment)

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from eventstore import Event, EventRegistry
 
 from .errors import RuleDefinitionError
+from .layout import Layout
 from .record import Json, Values
 from .schema import UnifiedSchema, layout_of
 
@@ -82,7 +84,7 @@ class Projection(Generic[Schema]):
         self.schema = schema
         self.events = events
         self.version = version
-        self.layout = layout_of(schema)
+        self.layout: Layout[Schema] = layout_of(schema)
         self.rules: dict[str, Rule] = {}
 
     @property
@@ -111,7 +113,9 @@ class Projection(Generic[Schema]):
                 process = rule.process_message
                 name = type(rule).__name__
                 self.rules[event_type] = Rule(name, lambda record, event: process(event, record), late, type(rule))
-            elif callable(rule) and hasattr(rule, "__name__"):
+            elif callable(rule) and hasattr(rule, "__name__") and not (
+                isinstance(rule, type) or iscoroutinefunction(rule)
+            ):
                 self.rules[event_type] = Rule(rule.__name__, rule, late, rule)
             else:
                 raise RuleDefinitionError(f"{event_type}: a function or an UpdateProcessor object was expected.")
@@ -123,12 +127,11 @@ class Projection(Generic[Schema]):
         """The record with these values, as its model.
 
         Raises:
+            InvalidClientIdError: the text is no id of the schema.
             pydantic.ValidationError: they do not fit the schema.
         """
-        record: Any = self.layout.build(client_id, values)
-        built: Schema = record
-        return built
+        return self.layout.build(client_id, values)
 
-    def contents(self, record: UnifiedSchema) -> dict[str, Json]:
+    def contents(self, record: Schema) -> dict[str, Json]:
         """A record by sub-schema as JSON, as topic and queries show it."""
         return self.layout.contents(record)

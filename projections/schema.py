@@ -1,30 +1,19 @@
-"""The unified schema: what a client's record is, as the user declares it."""
+"""The unified schema: what a client's record is, as the user declares it, and how rules make the next record."""
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, Final, NamedTuple, Self, Union, get_args, get_origin
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from eventstore import ClientId
+from .errors import InvalidEvolutionError
+from .layout import Layout, SubSchema
+from .record import ROOT
 
-from .errors import InvalidEvolutionError, SchemaDefinitionError
-from .record import ROOT, WHOLE, Json, Values
+Asserted = Mapping[str, frozenset[str]]
+"""Asserted fields by sub-schema."""
 
-_RECENT_IDS = 4096  # parsed ids kept: clients come again and again
-
-ONE_VALUE: Final = "one value"
-"""Annotation of a sub-schema that is asserted, compared and audited as a whole: `Annotated[Address, ONE_VALUE]`."""
-
-
-class SubSchema(BaseModel):
-    """Base of sub-schemas: a group of fields that belong together, as contact or address.
-
-    Late events and audit work field by field; what is inside a field (a list, a model) is one value.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_NO_FIELDS: Final[frozenset[str]] = frozenset()
+_NOTHING: Final[Asserted] = {}
 
 
 class UnifiedSchema(BaseModel):
@@ -39,7 +28,14 @@ class UnifiedSchema(BaseModel):
     Everything but `id` needs a default, since a record starts empty. Records are immutable; a rule returns a new one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
     __slots__ = ("_asserted",)
 
     def evolve(self, **changes: Any) -> Self:
@@ -58,135 +54,47 @@ class UnifiedSchema(BaseModel):
         """
         layout = layout_of(type(self))
         present = self.__dict__
-        state = {name: present[name] for name in self.model_fields_set}
-        asserted = set(assertions(self))
+        state = {name: present[name] for name in self.__pydantic_fields_set__}
+        asserted = {**assertions(self)}
         for name, change in changes.items():
-            fields = layout.sub_schemas.get(name)
-            if fields is None:
+            sub_schema = layout.sub_schemas.get(name)
+            if sub_schema is None:
                 if name not in layout.root:
                     raise InvalidEvolutionError(name, "the schema has no such sub-schema or value")
-                asserted.add((ROOT, name))
+                asserted[ROOT] = asserted.get(ROOT, _NO_FIELDS) | {name}
                 state[name] = change
-            elif isinstance(change, Mapping) and not fields.one_value:
-                unknown = change.keys() - fields.names
+            elif isinstance(change, Mapping) and not sub_schema.one_value:
+                unknown = change.keys() - sub_schema.names
                 if unknown:
                     raise InvalidEvolutionError(f"{name}.{min(unknown)}", "the sub-schema has no such field")
-                asserted.update([(name, field) for field in change])
-                state[name] = {**_set_fields(present[name]), **change} if change else present[name]
+                asserted[name] = asserted.get(name, _NO_FIELDS).union(change)
+                if change:
+                    state[name] = {**_set_fields(present[name]), **change}
             else:
-                asserted.update([(name, field) for field in fields.asserted_whole])
-                state[name] = fields.empty() if change is None else change
+                asserted[name] = sub_schema.asserted_whole
+                # A model's fields are validated again: it may have been made without, or be of a subclass.
+                whole = _set_fields(change) if change is None or isinstance(change, sub_schema.model) else change
+                state[name] = sub_schema.empty() if whole == {} else whole
         evolved: Self = self.__pydantic_validator__.validate_python(state)  # model_validate without its wrapper
-        object.__setattr__(evolved, "_asserted", frozenset(asserted))
+        object.__setattr__(evolved, "_asserted", asserted)
         return evolved
 
 
-def assertions(record: UnifiedSchema) -> frozenset[tuple[str, str]]:
-    """The (sub-schema, field) pairs that `evolve` asserted on the way to this record."""
-    found: frozenset[tuple[str, str]] = getattr(record, "_asserted", frozenset())
+def assertions(record: UnifiedSchema) -> Asserted:
+    """The fields that `evolve` asserted on the way to this record; none if it was made otherwise."""
+    found: Asserted = getattr(record, "_asserted", _NOTHING)
     return found
 
 
 def forget_assertions(record: UnifiedSchema) -> None:
     """Make the record the base of the next rule: what led to it is no longer asserted."""
-    object.__setattr__(record, "_asserted", frozenset())
+    object.__setattr__(record, "_asserted", _NOTHING)
 
 
-class SubSchemaLayout(NamedTuple):
-    """How a sub-schema is declared."""
-
-    model: type[SubSchema]
-    optional: bool
-    one_value: bool
-    names: frozenset[str]
-
-    @property
-    def asserted_whole(self) -> frozenset[str]:
-        """The fields that replacing or removing the sub-schema asserts."""
-        return frozenset({WHOLE}) if self.one_value else self.names
-
-    def empty(self) -> SubSchema | None:
-        """The sub-schema without any asserted field."""
-        return None if self.optional else self.model()
+_LAYOUTS: dict[type[BaseModel], Layout[Any]] = {}
 
 
-class Layout:
-    """How a unified schema is declared: which field is the id, which are sub-schemas, which plain values.
-
-    Raises:
-        SchemaDefinitionError: a record of it could not start empty, has no client id, or a sub-schema is no `SubSchema`.
-    """
-
-    def __init__(self, schema: type[UnifiedSchema]) -> None:
-        self.schema = schema
-        self.sub_schemas: dict[str, SubSchemaLayout] = {}
-        self.root: set[str] = set()
-        id_field = schema.model_fields.get("id")
-        if id_field is None or not _is_a(id_field.annotation, ClientId):
-            raise SchemaDefinitionError(f"{schema.__name__} needs a field `id` of a ClientId class.")
-        id_class: type[ClientId] = id_field.annotation  # type: ignore[assignment]  # checked above
-        self.parse_id = lru_cache(_RECENT_IDS)(id_class.parse)
-        for name, field in schema.model_fields.items():
-            if name == "id":
-                continue
-            if field.is_required():
-                raise SchemaDefinitionError(f"{schema.__name__}.{name} needs a default: a record starts empty.")
-            model, optional = _unwrap(field.annotation)
-            if not _is_a(model, BaseModel):
-                self.root.add(name)
-            elif not _is_a(model, SubSchema):
-                raise SchemaDefinitionError(f"{schema.__name__}.{name}: {model.__name__} must derive from SubSchema.")
-            else:
-                one_value = ONE_VALUE in field.metadata
-                self.sub_schemas[name] = SubSchemaLayout(model, optional, one_value, frozenset(model.model_fields))
-        if ROOT in schema.model_fields:
-            raise SchemaDefinitionError(f"{schema.__name__}.{ROOT}: that name is taken by the plain values at the top.")
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The sub-schemas, with `root` if there are plain values."""
-        return (*self.sub_schemas, *([ROOT] if self.root else []))
-
-    def build(self, client_id: str, values: Values) -> UnifiedSchema:
-        """The record with these values.
-
-        Raises:
-            pydantic.ValidationError: they do not fit the schema.
-        """
-        return self.schema.model_validate({"id": self.parse_id(client_id), **self._to_fields(values)})
-
-    def rebuild(self, record: UnifiedSchema, values: Values) -> UnifiedSchema:
-        """The record of the same client with these values.
-
-        Raises:
-            pydantic.ValidationError: they do not fit the schema.
-        """
-        return self.schema.model_validate({"id": record.__dict__["id"], **self._to_fields(values)})
-
-    def contents(self, record: UnifiedSchema) -> dict[str, Json]:
-        """The record by sub-schema as JSON objects, with defaults filled in; None for a sub-schema that is not there."""
-        dumped = record.model_dump(mode="json")
-        contents: dict[str, Json] = {name: dumped[name] for name in self.sub_schemas}
-        if self.root:
-            contents[ROOT] = {name: dumped[name] for name in sorted(self.root)}
-        return contents
-
-    def _to_fields(self, values: Values) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
-        for name, given in values.items():
-            if name == ROOT:
-                fields.update(given)
-            elif WHOLE in given:
-                fields[name] = given[WHOLE]
-            elif given:
-                fields[name] = given
-        return fields
-
-
-_LAYOUTS: dict[type[UnifiedSchema], Layout] = {}
-
-
-def layout_of(schema: type[UnifiedSchema]) -> Layout:
+def layout_of(schema: type[UnifiedSchema]) -> Layout[Any]:
     """The layout of a schema class, worked out once.
 
     Raises:
@@ -202,19 +110,4 @@ def _set_fields(sub_schema: SubSchema | None) -> dict[str, Any]:
     if sub_schema is None:
         return {}
     values = sub_schema.__dict__
-    return {name: values[name] for name in sub_schema.model_fields_set}
-
-
-def _unwrap(annotation: Any) -> tuple[Any, bool]:
-    """The type inside `X | None`, and whether there was a None."""
-    if get_origin(annotation) is Annotated:
-        return _unwrap(get_args(annotation)[0])
-    if get_origin(annotation) in {Union, UnionType}:
-        inner = [argument for argument in get_args(annotation) if argument is not NoneType]
-        if len(inner) == 1 and len(inner) < len(get_args(annotation)):
-            return _unwrap(inner[0])[0], True
-    return annotation, False
-
-
-def _is_a(annotation: Any, base: type) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, base)
+    return {name: values[name] for name in sub_schema.__pydantic_fields_set__}
