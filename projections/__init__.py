@@ -21,6 +21,7 @@ from .errors import (
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
 from .follower import FeedFollower, Swept, retry_parked
+from .generation import check_generation
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
 from .ports import AuditFilter, AuditLog, Commit, Loaded, Outbox, ProjectionStore
@@ -111,6 +112,7 @@ __all__ = [
     "apply_changes",
     "audit_document",
     "change_document",
+    "check_generation",
     "code_fingerprint",
     "content_hash",
     "difference",

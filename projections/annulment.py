@@ -9,7 +9,16 @@ was.
 from collections.abc import Iterable
 from datetime import datetime
 
-from eventstore import ANY, SAFE_INTEGER, EventData, EventStore, FieldProblem, InvalidEventError, RecordedEvent, normalize
+from eventstore import (
+    ANY,
+    SAFE_INTEGER,
+    EventData,
+    EventStore,
+    FieldProblem,
+    InvalidEventError,
+    RecordedEvent,
+    normalize,
+)
 
 from .errors import AnnulmentError
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from integrations import DeliveryResult
-
 from functions_app.runtime import Runtime
 from functions_app.views import log_json, state_json
+from integrations import DeliveryResult
+
 from .output import ATTENTION, AsJson, Client, Yes, command, console, dry_run, opened, print_json, print_table
 
 app = typer.Typer()

@@ -5,12 +5,24 @@ from typing import Annotated
 
 import typer
 
-from projections import Target, retry_parked
-
 from functions_app.errors import InputRefusedError
 from functions_app.lag import measure_lag
 from functions_app.views import parked_json
-from .output import ATTENTION, AsJson, Client, Yes, command, console, dry_run, opened, print_fields, print_json, print_table
+from projections import Target, retry_parked
+
+from .output import (
+    ATTENTION,
+    AsJson,
+    Client,
+    Yes,
+    command,
+    console,
+    dry_run,
+    opened,
+    print_fields,
+    print_json,
+    print_table,
+)
 
 app = typer.Typer()
 

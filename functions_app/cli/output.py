@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore import EventStoreError
-from integrations import IntegrationError
-from projections import ProjectionError
-
 from functions_app.errors import FlowError
 from functions_app.runtime import Runtime, open_runtime
 from functions_app.settings import Settings
+from integrations import IntegrationError
+from projections import ProjectionError
 
 FAILED: Final = 1
 """Exit code of a command that could not do its work."""

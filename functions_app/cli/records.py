@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from projections import ABSENT, AuditEntry, AuditFilter, RecordView, Target
-
 from functions_app.bulk import Imported, RejectedLine, import_file
 from functions_app.lag import measure_lag
 from functions_app.queries import time_text
 from functions_app.runtime import Runtime
 from functions_app.views import audit_document, blame_json, record_json
+from projections import ABSENT, AuditEntry, AuditFilter, RecordView, Target
+
 from .output import (
     ATTENTION,
     AsJson,
