@@ -151,9 +151,9 @@ class SqliteDatabase:
         """Take a job out of the queue, done or given up; a leader also wakes those it served, and its successor."""
         with self._mutex:
             if not self._queue or self._queue[0] is not job:
-                # A follower. The leader took its job out, unless an interrupt came first.
-                with suppress(ValueError):
-                    self._queue.remove(job)
+                if not job.done:  # a follower that was interrupted before its leader had taken the job out
+                    with suppress(ValueError):
+                        self._queue.remove(job)
                 return
             self._queue.popleft()
             while self._queue and self._queue[0].done:
@@ -165,6 +165,8 @@ class SqliteDatabase:
         with self._mutex:
             jobs = list(islice(self._queue, _GROUP))
         with self._writing:
+            if self._closed:
+                raise StoreUnavailableError("it was closed")
             self._commit(jobs)
 
     def _commit(self, jobs: list[_Job]) -> None:
@@ -202,6 +204,10 @@ def _run(connection: sqlite3.Connection, job: _Job) -> None:
     connection.execute("SAVEPOINT job")
     try:
         job.result = job.work(connection)
+        if isinstance(job.result, sqlite3.Cursor):
+            # Its end would reset a statement that the next leader may be running in another thread.
+            job.result.close()
+            job.result = None
     except Exception as error:
         if not connection.in_transaction:  # SQLite itself gave up the whole transaction, as on a full disk
             raise

@@ -114,8 +114,19 @@ class Runtime:
             clock=self.clock,
         )
 
-    def sweep(self, *, stop: Callable[[], bool] = lambda: False, on_page: Callable[[int], None] | None = None) -> Swept:
+    def sweep(
+        self,
+        *,
+        overdue: timedelta = _OVERDUE,
+        stop: Callable[[], bool] = lambda: False,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Swept:
         """Find what doorbells missed: events not yet projected, clients parked by older code, announcements not sent.
+
+        Args:
+            overdue: age from which an announcement counts as missed; a younger one is being sent by its projector.
+            stop: asked between portions of work.
+            on_page: told the number of events of each page of the feed.
 
         Raises:
             StoreUnavailableError: a database is out of reach.
@@ -123,8 +134,8 @@ class Runtime:
         """
         swept = self.follower.sweep(stop=stop, on_page=on_page)
         retry_parked(self.projector, self.backend.projections)
-        overdue = utc_text(self.clock() - _OVERDUE)
-        while not stop() and (waiting := self.backend.projections.waiting(older_than=overdue)):
+        before = utc_text(self.clock() - overdue)
+        while not stop() and (waiting := self.backend.projections.waiting(older_than=before)):
             self.publisher.publish(waiting)
         return swept
 

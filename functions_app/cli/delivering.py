@@ -54,7 +54,9 @@ def deliveries(
 def deliver(
     integration: Name,
     everything: Annotated[bool, typer.Option("--all", help="Send every client again, changed or not.")] = False,
-    changed: Annotated[bool, typer.Option("--changed", help="Send the clients whose body is not what was sent.")] = False,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Send the clients whose body is not what was sent.")
+    ] = False,
     client: Annotated[str | None, typer.Option("--dry-run", metavar="CLIENT", help="Show what it would get.")] = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -66,7 +68,9 @@ def deliver(
         if as_json:
             print_json(found._asdict())
         else:
-            print_table(f"{integration}: {found.action} {found.code or ''}", ["field", "value"], (found.body or {}).items())
+            print_table(
+                f"{integration}: {found.action} {found.code or ''}", ["field", "value"], (found.body or {}).items()
+            )
         return
     if everything is changed:
         raise typer.BadParameter("either --all or --changed")
@@ -81,7 +85,9 @@ def deliver(
     if as_json:
         print_json({"rung": rung, **results})
     else:
-        console.print(f"{rung} clients rung for {integration}: {', '.join(f'{n} {r}' for r, n in results.items()) or '-'}")
+        console.print(
+            f"{rung} clients rung for {integration}: {', '.join(f'{n} {r}' for r, n in results.items()) or '-'}"
+        )
     if not {"delivered", "unchanged"}.issuperset(results):
         raise typer.Exit(ATTENTION)
 

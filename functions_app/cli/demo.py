@@ -18,6 +18,7 @@ from rich.text import Text
 from functions_app.app import build_app
 from functions_app.demo_target import DemoTarget
 from functions_app.errors import FlowError
+from functions_app.lag import measure_lag
 from functions_app.local_host import LocalHost
 from functions_app.local_keys import HostKeys
 from functions_app.loops import data_loops
@@ -70,7 +71,9 @@ def run_demo() -> None:
 
 
 def _tell(runtime: Runtime, url: str, target: DemoTarget, directory: Path) -> None:
-    _say(f"Serving the sample on {url}, data in {directory}. Its two targets answer 503 to the first {_FAILURES} calls.")
+    _say(
+        f"Serving the sample on {url}, data in {directory}. Its two targets answer 503 to the first {_FAILURES} calls."
+    )
     _post_bodies(url)
     _until("everything is projected and delivered", lambda: _is_quiet(runtime))
 
@@ -87,8 +90,15 @@ def _tell(runtime: Runtime, url: str, target: DemoTarget, directory: Path) -> No
     _say("Its audit trail, an entry for each event:")
     entries = _get(url, "clients/1001/audit")["entries"]
     rows = [
-        [entry["version"], entry["event_type"], entry["source"], f"{change['sub_schema']}.{change['field']}"]
-        + [change.get("old"), change.get("new"), "superseded" if change.get("superseded") else ""]
+        [
+            entry["version"],
+            entry["event_type"],
+            entry["source"],
+            f"{change['sub_schema']}.{change['field']}",
+            change.get("old"),
+            change.get("new"),
+            "superseded" if change.get("superseded") else "",
+        ]
         for entry in entries
         for change in entry["changes"]
     ]
@@ -132,7 +142,12 @@ def _post_bodies(url: str) -> None:
         ("the first one again", "crm", crm[2], key),
         ("an impossible date", "crm", crm[3], key),
         ("a signed webhook of the shop", "shop", shop, {"X-Shopify-Hmac-Sha256": signature}),
-        ("the same, altered on its way", "shop", shop.replace(b"Madrid", b"Malaga"), {"X-Shopify-Hmac-Sha256": signature}),
+        (
+            "the same, altered on its way",
+            "shop",
+            shop.replace(b"Madrid", b"Malaga"),
+            {"X-Shopify-Hmac-Sha256": signature},
+        ),
         ("an older e-mail, late", "crm", crm[4], key),
         ("another person", "crm", crm[5], key),
         ("a consent no rule knows", "crm", crm[6], key),
@@ -162,8 +177,6 @@ def _outcome(answer: dict[str, Any]) -> str:
 
 
 def _is_quiet(runtime: Runtime) -> bool:
-    from functions_app.lag import measure_lag
-
     lag = measure_lag(runtime)
     return not lag.events and not lag.unpublished and not any(each["waiting"] for each in lag.deliveries.values())
 

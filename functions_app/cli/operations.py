@@ -1,14 +1,17 @@
 """Commands for operators: annul, parked, retry, rejections, lag."""
 
 import getpass
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from eventstore import Rejection
 from functions_app.errors import InputRefusedError
 from functions_app.lag import measure_lag
+from functions_app.runtime import Runtime
 from functions_app.views import parked_json
-from projections import Target, retry_parked
+from projections import Record, Target, retry_parked
 
 from .output import (
     ATTENTION,
@@ -50,12 +53,15 @@ def annul(
 def parked(as_json: AsJson = False) -> None:
     """List the clients that do not go on, and why. Ends with 3 if there are any."""
     store = opened().backend.projections
-    found, after = [], ""
+    found: list[Record] = []
+    after = ""
     while page := store.parked(after=after, limit=500):
         found += page
         after = page[-1].client_id
     if as_json:
-        print_json({"parked": [{"client_id": record.client_id, **(parked_json(record.parked) or {})} for record in found]})
+        print_json(
+            {"parked": [{"client_id": record.client_id, **(parked_json(record.parked) or {})} for record in found]}
+        )
     else:
         rows = [
             [record.client_id, why.version, why.waiting_for, why.code, "; ".join(why.problems)]
@@ -114,30 +120,35 @@ def rejections(
         accepted = runtime.replay(replay)
         console.print(f"Rejection {replay} is accepted: {len(accepted)} events")
         return
-    found, after, replayed = [], 0, 0
-    while page := store.open(source=source, after=after):
-        after = page[-1].number
-        for rejection in page:
-            if replay_all:
-                try:
-                    runtime.replay(rejection.number)
-                    replayed += 1
-                    continue
-                except InputRefusedError:
-                    pass  # stays open and is listed below with its reason
-            found.append(rejection)
+    replayed = _replay_all(runtime, source) if replay_all else 0
+    found: list[Rejection] = []
+    while page := store.open(source=source, after=found[-1].number if found else 0):
+        found += page
     if as_json:
         fields = ("number", "source", "key", "rejected_at", "code", "problems")
         print_json({"open": [{name: getattr(each, name) for name in fields} for each in found], "replayed": replayed})
     else:
         rows = [
-            [each.number, each.source, each.key, each.rejected_at, each.code, "; ".join(each.problems)] for each in found
+            [each.number, each.source, each.key, each.rejected_at, each.code, "; ".join(each.problems)]
+            for each in found
         ]
         print_table("Open rejections", ["number", "source", "key", "rejected at", "code", "problems"], rows)
         if replay_all:
             console.print(f"{replayed} accepted now")
     if found:
         raise typer.Exit(ATTENTION)
+
+
+def _replay_all(runtime: Runtime, source: str | None) -> int:
+    """Take all open rejections in again; how many are accepted now."""
+    replayed = after = 0
+    while page := runtime.backend.rejections.open(source=source, after=after):
+        after = page[-1].number
+        for rejection in page:
+            with suppress(InputRefusedError):  # it stays open, and is listed with its reason
+                runtime.replay(rejection.number)
+                replayed += 1
+    return replayed
 
 
 @app.command()

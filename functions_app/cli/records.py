@@ -1,5 +1,6 @@
 """Commands about events and records: append, project, view, audit, blame."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,12 +41,14 @@ def append(
     column: Annotated[
         list[str] | None, typer.Option(help="FIELD=COLUMN for a CSV column that is called differently.")
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Column that identifies a line; without it, its content does.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Column that identifies a line; without it, its content does.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Append the events in a file; running it again adds nothing. Ends with 3 if lines were rejected."""
     runtime = opened()
-    columns = dict(reversed(each.split("=", 1)) for each in column or [] if "=" in each)
+    columns = dict(map(_renamed, column or []))
     rejected: list[RejectedLine] = []
 
     def on_reject(line: RejectedLine) -> None:
@@ -83,6 +86,14 @@ def append(
         raise typer.Exit(ATTENTION)
 
 
+def _renamed(text: str) -> tuple[str, str]:
+    """Column and field of FIELD=COLUMN."""
+    field, equals, name = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"--column {text}: FIELD=COLUMN was expected")
+    return name, field
+
+
 @app.command()
 @command
 def project(
@@ -102,9 +113,11 @@ def project(
             task = bar.add_task("events", total=measure_lag(runtime).events)
 
             def on_page(events: int) -> None:
-                bar.update(task, advance=events, total=max(bar.tasks[task].total or 0, bar.tasks[task].completed + events))
+                bar.update(
+                    task, advance=events, total=max(bar.tasks[task].total or 0, bar.tasks[task].completed + events)
+                )
 
-            swept = runtime.sweep(on_page=on_page)
+            swept = runtime.sweep(overdue=timedelta(0), on_page=on_page)
         for error in swept.errors:
             errors.print(str(error), style="red", markup=False)
         done = {"events": swept.events, "done": swept.done}
@@ -224,10 +237,6 @@ def blame(client: Client, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"fields": found})
         return
-    columns = ["field", "value", "occurred at", "version", "event", "source", "rule"]
-    rows = [
-        [f"{each['sub_schema']}.{each['field']}", each["value"], each["occurred_at"], each["version"]]
-        + [each["event_type"], each["source"], each["rule"]]
-        for each in found
-    ]
-    print_table(f"Who said what about {client}", columns, rows)
+    columns_of_blame = ["value", "occurred_at", "version", "event_type", "source", "rule"]
+    rows = [[f"{each['sub_schema']}.{each['field']}", *(each[name] for name in columns_of_blame)] for each in found]
+    print_table(f"Who said what about {client}", ["field", *columns_of_blame], rows)
