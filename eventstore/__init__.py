@@ -18,6 +18,7 @@ from .errors import (
     InvalidPayloadError,
     RegistrationError,
     RejectionNotFoundError,
+    StoreRefusedError,
     StoreUnavailableError,
     StoreVersionError,
     UndecodableEventError,
@@ -43,12 +44,34 @@ from .problems import FieldProblem, field_problems
 from .registry import EventRegistry, EventType
 
 if TYPE_CHECKING:
+    from .cosmos import EVENTS_CONTAINER, CosmosChangeFeed, CosmosEventStore
+    from .cosmos_client import (
+        OutcomeUnknownError,
+        WriteConflictError,
+        cosmos_errors,
+        cosmos_query,
+        create_all,
+        open_cosmos,
+    )
+    from .cosmos_intake import INTAKE_CONTAINER, CosmosCheckpointStore, CosmosRejectionStore
     from .sqlite import SqliteEventStore, open_events
     from .sqlite_database import SqliteDatabase
     from .sqlite_intake import CHECKPOINTS_TABLE, SqliteCheckpointStore, SqliteRejectionStore
 
 # Adapters load on first use: an application pays only for the database it runs on.
 _ADAPTERS = {
+    "CosmosChangeFeed": "cosmos",
+    "CosmosCheckpointStore": "cosmos_intake",
+    "CosmosEventStore": "cosmos",
+    "CosmosRejectionStore": "cosmos_intake",
+    "EVENTS_CONTAINER": "cosmos",
+    "INTAKE_CONTAINER": "cosmos_intake",
+    "OutcomeUnknownError": "cosmos_client",
+    "WriteConflictError": "cosmos_client",
+    "cosmos_errors": "cosmos_client",
+    "cosmos_query": "cosmos_client",
+    "create_all": "cosmos_client",
+    "open_cosmos": "cosmos_client",
     "CHECKPOINTS_TABLE": "sqlite_intake",
     "SqliteCheckpointStore": "sqlite_intake",
     "SqliteDatabase": "sqlite_database",
@@ -68,6 +91,8 @@ __all__ = [
     "ANY",
     "CHECKPOINTS_TABLE",
     "EMPTY_STREAM",
+    "EVENTS_CONTAINER",
+    "INTAKE_CONTAINER",
     "MAX_CLIENT_ID_LENGTH",
     "MAX_DEPTH",
     "NO_STREAM",
@@ -78,6 +103,10 @@ __all__ = [
     "CheckpointStore",
     "ClientId",
     "ContentionError",
+    "CosmosChangeFeed",
+    "CosmosCheckpointStore",
+    "CosmosEventStore",
+    "CosmosRejectionStore",
     "DuplicateEventIdError",
     "Event",
     "EventData",
@@ -93,6 +122,7 @@ __all__ = [
     "InvalidClientIdError",
     "InvalidEventError",
     "InvalidPayloadError",
+    "OutcomeUnknownError",
     "RecordedEvent",
     "RegistrationError",
     "Rejection",
@@ -102,6 +132,7 @@ __all__ = [
     "SqliteDatabase",
     "SqliteEventStore",
     "SqliteRejectionStore",
+    "StoreRefusedError",
     "StoreUnavailableError",
     "StoreVersionError",
     "StreamHead",
@@ -109,11 +140,16 @@ __all__ = [
     "UnknownEventTypeError",
     "UnknownSchemaVersionError",
     "UpcastError",
+    "WriteConflictError",
     "WrongExpectedVersionError",
     "canonical_json",
     "check_client_id",
+    "cosmos_errors",
+    "cosmos_query",
+    "create_all",
     "field_problems",
     "normalize",
+    "open_cosmos",
     "open_events",
     "utc_text",
 ]

@@ -21,7 +21,7 @@ from azure.cosmos import ContainerProxy
 from .appending import check_append, check_expected_version, still_to_append
 from .client_id import check_client_id
 from .coalescing import Coalescer
-from .cosmos_client import WriteConflictError, create_all, query, translated
+from .cosmos_client import WriteConflictError, cosmos_errors, cosmos_query, create_all
 from .errors import ContentionError, StoreUnavailableError
 from .events import EMPTY_STREAM, EventData, RecordedEvent, StreamHead, record_events
 from .ports import ANY, NO_STREAM, Appended, CheckpointStore, ExpectedVersion, FeedPage
@@ -84,7 +84,7 @@ class CosmosEventStore:
     def read(self, client_id: str, *, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
         """See `EventStore.read`."""
         check_client_id(client_id)
-        documents = query(
+        documents = cosmos_query(
             self._container,
             f"SELECT {_FIELDS} FROM c WHERE c.client_id = @client_id AND c.version > @after AND c.version <= @until "  # noqa: S608 - a constant list of columns
             "ORDER BY c.version",
@@ -99,7 +99,7 @@ class CosmosEventStore:
     def head(self, client_id: str) -> StreamHead:
         """See `EventStore.head`."""
         check_client_id(client_id)
-        found = query(
+        found = cosmos_query(
             self._container,
             "SELECT TOP 1 c.version, c.hash, c.recorded_at FROM c WHERE c.client_id = @client_id "
             "ORDER BY c.version DESC",
@@ -147,7 +147,7 @@ class CosmosEventStore:
 
     def _stored(self, client_id: str, event_ids: Sequence[str]) -> dict[str, RecordedEvent]:
         marks = ", ".join(f"@id{number}" for number in range(len(event_ids)))
-        documents = query(
+        documents = cosmos_query(
             self._container,
             f"SELECT {_FIELDS} FROM c WHERE c.client_id = @client_id AND c.event_id IN ({marks})",  # noqa: S608 - marks
             client_id,
@@ -177,7 +177,7 @@ class CosmosChangeFeed:
         """See `ChangeFeed.partitions`."""
         stored = self._checkpoints.load("feed-ranges")
         if stored is None:
-            with translated():
+            with cosmos_errors():
                 ranges = [_packed(found) for found in self._container.read_feed_ranges()]
             stored = json.dumps(ranges)
             self._checkpoints.save("feed-ranges", stored)
@@ -192,7 +192,7 @@ class CosmosChangeFeed:
             if after is None
             else {"continuation": after}
         )
-        with translated():
+        with cosmos_errors():
             pages = self._container.query_items_change_feed(
                 max_item_count=limit, response_hook=lambda found, _: headers.append(found), **where
             ).by_page()

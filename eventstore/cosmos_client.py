@@ -8,21 +8,14 @@ from typing import Any
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 from azure.cosmos import ContainerProxy, CosmosClient
 
-from .errors import EventStoreError, StoreUnavailableError
+from .errors import StoreRefusedError, StoreUnavailableError
 
 _READ_SECONDS = 10  # the SDK's own 65 s outlast the lock of a queue message
 _CONNECT_SECONDS = 5
 
 _CONFLICT = {409, 412}
 _NOT_STORED = {429, 449}
-_PERMANENT = {
-    400: "the request is not valid for this container",
-    401: "the key or token is not accepted; check the credentials",
-    403: "the identity may not do this; give it the data contributor role",
-    404: "there is no such database or container; run `client-flow provision`",
-    413: "the document or batch is larger than the service takes",
-}
-_PARTITION_FULL = 1014
+_PERMANENT = {400, 401, 403, 404, 413}
 
 
 class WriteConflictError(Exception):
@@ -33,23 +26,7 @@ class OutcomeUnknownError(StoreUnavailableError):
     """No answer came, or one that leaves open whether the write was stored; reading tells."""
 
 
-class StoreRefusedError(EventStoreError):
-    """The service refuses this request and would refuse it again.
-
-    Attributes:
-        status: HTTP status.
-        sub_status: the service's own number for the reason.
-    """
-
-    def __init__(self, status: int, sub_status: int) -> None:
-        self.status, self.sub_status = status, sub_status
-        reason = _PERMANENT.get(status, "the request was refused")
-        if sub_status == _PARTITION_FULL:
-            reason = "the partition of this client is full (20 GB); nothing more can be stored for it"
-        super().__init__(f"Cosmos DB refused with {status}/{sub_status}: {reason}.")
-
-
-def open_client(connection: str) -> CosmosClient:
+def open_cosmos(connection: str) -> CosmosClient:
     """A client for a connection string (`AccountEndpoint=...;AccountKey=...`) or, by managed identity, for an endpoint.
 
     Asks the account where it is, so it must not be called while a module is imported.
@@ -60,7 +37,7 @@ def open_client(connection: str) -> CosmosClient:
     for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.cosmos", "azure.identity"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log addresses with client ids
     timeouts: dict[str, Any] = {"connection_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS}
-    with translated():
+    with cosmos_errors():
         if connection.startswith("https://"):
             from azure.identity import DefaultAzureCredential
 
@@ -69,7 +46,7 @@ def open_client(connection: str) -> CosmosClient:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def cosmos_errors() -> Iterator[None]:
     """Raise what the SDK raises in the words of this package.
 
     Raises:
@@ -97,7 +74,7 @@ def create_all(container: ContainerProxy, partition_key: str, documents: list[di
         StoreUnavailableError: they are not stored now.
         StoreRefusedError: they cannot be stored.
     """
-    with translated():
+    with cosmos_errors():
         if len(documents) == 1:
             container.create_item(documents[0], no_response=True)
         else:
@@ -105,19 +82,22 @@ def create_all(container: ContainerProxy, partition_key: str, documents: list[di
             container.execute_item_batch([("create", (document,)) for document in documents], partition_key)
 
 
-def query(
-    container: ContainerProxy, text: str, partition_key: str, *, page: int, **parameters: Any
+def cosmos_query(
+    container: ContainerProxy, text: str, partition_key: str | None, *, page: int, **parameters: Any
 ) -> Iterator[dict[str, Any]]:
-    """The results of a query in one partition, fetched a page at a time.
+    """The results of a query, fetched a page at a time; in one partition, or across all for None.
 
     Raises:
         StoreUnavailableError: the account is out of reach.
         StoreRefusedError: the query is not accepted.
     """
     named = [{"name": f"@{name}", "value": value} for name, value in parameters.items()]
-    pages = container.query_items(text, parameters=named, partition_key=partition_key, max_item_count=page).by_page()
+    scope: dict[str, Any] = (
+        {"enable_cross_partition_query": True} if partition_key is None else {"partition_key": partition_key}
+    )
+    pages = container.query_items(text, parameters=named, max_item_count=page, **scope).by_page()
     while True:
-        with translated():
+        with cosmos_errors():
             found = next(pages, None)
             documents = [] if found is None else list(found)
         if found is None:

@@ -11,7 +11,7 @@ import orjson
 from azure.cosmos import ContainerProxy
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
-from .cosmos_client import WriteConflictError, create_all, query, translated
+from .cosmos_client import WriteConflictError, cosmos_errors, cosmos_query, create_all
 from .errors import RejectionNotFoundError
 from .ports import Rejection
 
@@ -39,7 +39,7 @@ class CosmosCheckpointStore:
 
     def load(self, name: str) -> str | None:
         """See `CheckpointStore.load`."""
-        with translated():
+        with cosmos_errors():
             try:
                 document = self._container.read_item(_id(name), _CHECKPOINT)
             except CosmosResourceNotFoundError:
@@ -49,7 +49,7 @@ class CosmosCheckpointStore:
     def save(self, name: str, cursor: str) -> None:
         """See `CheckpointStore.save`."""
         document = {"id": _id(name), "kind": _CHECKPOINT, "name": name, "cursor": cursor}
-        with translated():
+        with cosmos_errors():
             self._container.upsert_item(document, no_response=True)
 
 
@@ -96,7 +96,7 @@ class CosmosRejectionStore:
     def resolve(self, number: int) -> None:
         """See `RejectionStore.resolve`."""
         document = self._one(number)
-        with translated():
+        with cosmos_errors():
             try:
                 self._container.delete_item(document["id"], _REJECTION)
             except CosmosResourceNotFoundError:
@@ -113,7 +113,7 @@ class CosmosRejectionStore:
         where = {"kind": _REJECTION, "after": max(-_MAX_NUMBER, min(after, _MAX_NUMBER))}
         if source is not None:
             text, where = text + " AND c.source = @source", where | {"source": source}
-        return list(query(self._container, text + " ORDER BY c.number", _REJECTION, page=limit, **where))
+        return list(cosmos_query(self._container, text + " ORDER BY c.number", _REJECTION, page=limit, **where))
 
     def _next_number(self) -> int:
         with self._mutex:

@@ -17,6 +17,7 @@
     +-- HistoryForkedError           the stream is not the one that was read before
     +-- RejectionNotFoundError       no open rejection has that number
     +-- StoreUnavailableError        the database is locked, full or out of reach
+    +-- StoreRefusedError            the database will never take this
     +-- StoreVersionError            the data was written by a newer version of this software
 
 Messages never hold a client id, an event id or a payload value: they may end up in a log. What a program needs is in
@@ -179,3 +180,27 @@ class StoreVersionError(EventStoreError):
             f"{name} has schema version {found}, this software knows up to {known}; run the newer version, or use "
             "another data directory."
         )
+
+
+class StoreRefusedError(EventStoreError):
+    """The database refuses this request and would refuse it again.
+
+    Attributes:
+        status: HTTP status.
+        sub_status: the service's own number for the reason.
+    """
+
+    def __init__(self, status: int, sub_status: int) -> None:
+        self.status, self.sub_status = status, sub_status
+        reason = _REFUSALS.get((status, sub_status)) or _REFUSALS.get((status, 0), "the request was refused")
+        super().__init__(f"The database refused with {status}/{sub_status}: {reason}.")
+
+
+_REFUSALS = {
+    (400, 0): "the request is not valid for this container",
+    (401, 0): "the key or token is not accepted; check the credentials",
+    (403, 0): "the identity may not do this; give it the data contributor role",
+    (403, 1014): "the partition of this client is full; nothing more can be stored for it",
+    (404, 0): "there is no such database or container; provision it",
+    (413, 0): "the document or batch is larger than the service takes",
+}

@@ -39,7 +39,7 @@ class HostKeys:
         """Whether a request that presents this key may call a function of this level."""
         if level is AuthLevel.ANONYMOUS:
             return True
-        if not presented:
+        if presented is None:
             return False
         accepted = self._master()
         if level is AuthLevel.FUNCTION:

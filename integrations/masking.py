@@ -14,7 +14,7 @@ _SECRET = r"pass(?:word|wd|phrase)|secret|token|credential|authorization|api[-_]
 _SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
 # What is no whole JSON: `"password": "x"`, `token=x`, `Authorization: Bearer x`.
 _SECRET_IN_TEXT = re.compile(
-    rf"""((?:{_SECRET})[\w-]*["']?\s*[:=]\s*)(?:"(?:[^"\\]|\\.)*"?|(?:(?:bearer|basic)\s+)?[^\s,;&"']+)""",
+    rf"""((?:{_SECRET})[\w-]*["']?\s*[:=]\s*)(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|(?:(?:bearer|basic)\s+)?[^\s,;&"']+)""",
     re.IGNORECASE,
 )
 
@@ -30,8 +30,9 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
         shown = orjson.dumps(_masked(orjson.loads(text))).decode()
     except orjson.JSONDecodeError:
         shown = _SECRET_IN_TEXT.sub(rf"\g<1>{MASK}", text)
-    for secret in secrets:
-        shown = shown.replace(secret, MASK)
+    for secret in filter(None, secrets):
+        for spelling in (secret, orjson.dumps(secret).decode()[1:-1]):
+            shown = shown.replace(spelling, MASK)
     return shown if len(shown) <= LOG_LIMIT else f"{shown[:LOG_LIMIT]}... ({len(shown)} characters)"
 
 

@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from eventstore import (
+    EVENTS_CONTAINER,
+    INTAKE_CONTAINER,
     CheckpointStore,
+    CosmosChangeFeed,
+    CosmosCheckpointStore,
+    CosmosEventStore,
+    CosmosRejectionStore,
     EventStore,
     RejectionStore,
 )
-from eventstore.cosmos import EVENTS_CONTAINER, CosmosChangeFeed, CosmosEventStore
-from eventstore.cosmos_intake import INTAKE_CONTAINER, CosmosCheckpointStore, CosmosRejectionStore
 from tests.contracts.test_change_feed import ChangeFeedContract, FeedingStore
 from tests.contracts.test_checkpoint_store import CheckpointStoreContract
 from tests.contracts.test_event_store import EventStoreContract, SettableClock

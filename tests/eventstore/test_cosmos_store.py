@@ -6,10 +6,21 @@ from typing import Any
 
 import pytest
 
-from eventstore import ANY, NO_STREAM, Appended, ContentionError, EventIdReusedError, StoreUnavailableError
-from eventstore.cosmos import EVENTS_CONTAINER, CosmosChangeFeed, CosmosEventStore
-from eventstore.cosmos_client import OutcomeUnknownError, StoreRefusedError
-from eventstore.cosmos_intake import INTAKE_CONTAINER, CosmosCheckpointStore
+from eventstore import (
+    ANY,
+    EVENTS_CONTAINER,
+    INTAKE_CONTAINER,
+    NO_STREAM,
+    Appended,
+    ContentionError,
+    CosmosChangeFeed,
+    CosmosCheckpointStore,
+    CosmosEventStore,
+    EventIdReusedError,
+    OutcomeUnknownError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from tests.support.cosmos import Containers
 from tests.support.events import email, emails, is_intact
 from tests.wire.cosmos import CosmosServer, Fault, faults

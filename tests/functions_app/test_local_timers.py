@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import azure.functions as func
 import pytest
+from azure.functions.timer import TimerRequest
 
 from functions_app.local_functions import LocalFunction, load_functions
 from functions_app.local_timers import SystemClock, Timer
@@ -69,7 +70,8 @@ def test_a_handler_gets_what_the_worker_would_give_it() -> None:
     requests: list[func.TimerRequest] = []
     run(JumpingClock(waits=2), requests.append)
     first, second = requests
-    assert isinstance(first, func.TimerRequest)
+    assert isinstance(first, TimerRequest)
+    assert isinstance(second, TimerRequest)
     assert not first.past_due
     assert first.schedule_status["Last"] is None
     assert second.schedule_status["Last"] == "2026-11-24T05:01:00+00:00"
@@ -143,6 +145,32 @@ def test_one_run_at_a_time() -> None:
     leave.set()
     first.join(10)
     assert timer.fire(patience=0) is True
+
+
+def test_a_due_run_waits_for_the_one_by_hand() -> None:
+    """However due it is, it does not start beside the other; it starts when that has ended."""
+    inside, both_inside, leave = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(_: func.TimerRequest) -> None:
+        if inside.is_set() and not leave.is_set():
+            both_inside.set()
+        inside.set()
+        assert leave.wait(10)
+        runs.append(clock.time)
+
+    runs: list[datetime] = []
+    clock = JumpingClock(waits=1)
+    timer = Timer(timer_function(wait), Schedule("0 * * * * *"), run_on_startup=False, clock=clock)
+    by_hand = threading.Thread(target=timer.fire, kwargs={"patience": 0})
+    by_hand.start()
+    assert inside.wait(10)
+    scheduled = threading.Thread(target=timer.run, args=(threading.Event(),))
+    scheduled.start()
+    assert not both_inside.wait(0.2)
+    leave.set()
+    by_hand.join(10)
+    scheduled.join(10)
+    assert len(runs) == 2
 
 
 def test_an_error_of_a_run_by_hand_comes_through() -> None:

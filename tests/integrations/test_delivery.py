@@ -16,7 +16,7 @@ from integrations import (
     UnknownIntegrationError,
     Verdict,
 )
-from tests.integrations.world import OK, Client, Clock, Mail, TargetDouble, World
+from tests.integrations.world import OK, Client, Clock, Mail, TargetDouble, World, client
 
 CLAIM = 30.0
 DENIED_PAUSE = 900.0
@@ -262,7 +262,7 @@ def test_two_deliverers_make_one_call(world: World) -> None:
 def test_what_is_announced_during_a_call_follows_at_once(world: World) -> None:
     """If wanted moved on while the target was called, the same caller goes on with the newer record."""
     world.announce("c1", "a@x")
-    world.target.during = lambda: world.announce("c1", "b@x") and None
+    world.target.during = lambda: world.announce("c1", "b@x")
     assert world.deliverer.deliver("c1", "crm") is DeliveryResult.DELIVERED
     assert world.target.bodies == [{"email": "a@x"}, {"email": "b@x"}]
     assert [sent.delivery.seq for sent in world.target.calls] == [1, 2]
@@ -321,7 +321,7 @@ def test_a_mapping_that_raises_fails_that_client_alone(database: SqliteDatabase,
 
 def test_a_mapping_without_a_model_fails(database: SqliteDatabase, clock: Clock) -> None:
     """A mapping that gives a dict is told what was expected."""
-    world = World(database, clock, mapping=lambda _: {"email": "a@x"})  # type: ignore[arg-type,return-value] - the mistake under test
+    world = World(database, clock, mapping=lambda _: {"email": "a@x"})  # type: ignore[arg-type, return-value]  # the mistake under test
     world.announce("c1", "a@x")
     assert world.deliverer.deliver("c1", "crm") is DeliveryResult.FAILED
     assert "pydantic model" in world.log()[0].answer
@@ -436,7 +436,7 @@ def test_a_slow_integration_does_not_delay_another(world: World, database: Sqlit
 
 def test_ringing_starts_a_new_integration(world: World) -> None:
     """Clients that were announced before the integration existed are sent when rung."""
-    world.records["c1"] = world.records["c2"] = Client(id={"number": "1"}, contact={"email": "a@x"})  # type: ignore[arg-type] - pydantic builds them
+    world.records["c1"] = world.records["c2"] = client("1", "a@x")
     assert world.deliverer.ring("crm", ["c1", "c2"]) == 2
     world.deliverer.deliver_due()
     assert len(world.target.calls) == 2
@@ -472,7 +472,7 @@ def test_resending_sends_everything(world: World) -> None:
 def test_ringing_during_a_call_is_not_lost(world: World) -> None:
     """A client rung while it is delivered is looked at again afterwards."""
     world.announce("c1", "a@x")
-    world.target.during = lambda: world.deliverer.ring("crm", ["c1"], resend=True) and None
+    world.target.during = lambda: world.deliverer.ring("crm", ["c1"], resend=True)
     world.deliverer.deliver("c1", "crm")
     assert world.target.bodies == [{"email": "a@x"}, {"email": "a@x"}]
 

@@ -32,6 +32,7 @@ def test_known_secrets_are_masked_anywhere() -> None:
     """A target that repeats the caller's key in its message does not bring it into the log."""
     assert masked(f"bad key {CANARY}!", [CANARY]) == "bad key ***!"
     assert CANARY not in masked(f'{{"message": "{CANARY}"}}', [CANARY])
+    assert CANARY not in masked(f'{{"message": "{CANARY}\\"x"}}', [f'{CANARY}"x'])
 
 
 def test_an_empty_secret_masks_nothing() -> None:

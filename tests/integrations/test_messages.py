@@ -29,7 +29,7 @@ def entry(**changed: object) -> OutboxEntry:
         correlation_id="request-1",
         traceparent=TRACE,
     )
-    return base._replace(**changed)  # type: ignore[arg-type] - fields by name
+    return base._replace(**changed)  # type: ignore[arg-type]  # fields by name
 
 
 def test_a_message_is_a_cloud_event() -> None:

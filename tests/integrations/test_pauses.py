@@ -143,7 +143,7 @@ def test_a_probe_without_a_call_is_given_back(world: World, clock: Clock) -> Non
 def test_a_probe_that_died_is_replaced(world: World, clock: Clock) -> None:
     """A process that ends during its trial call does not keep the pause up for ever."""
     announce_many(world, 3)
-    world.target.script(THROTTLED, KeyboardInterrupt())  # type: ignore[arg-type] - ends the call like a killed process
+    world.target.script(THROTTLED, KeyboardInterrupt())  # ends the call like a killed process
     world.deliverer.deliver("c1", "crm")
     clock.advance(121)
     with pytest.raises(KeyboardInterrupt):

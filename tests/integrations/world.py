@@ -91,11 +91,11 @@ class TargetDouble:
         self.calls: list[Sent] = []
         self.entered = Event()
         self.hold: Event | None = None
-        self.during: Callable[[], None] | None = None
-        self._script: deque[Outcome | Exception] = deque()
+        self.during: Callable[[], object] | None = None
+        self._script: deque[Outcome | BaseException] = deque()
         self._lock = Lock()
 
-    def script(self, *outcomes: Outcome | Exception) -> None:
+    def script(self, *outcomes: Outcome | BaseException) -> None:
         self._script.extend(outcomes)
 
     def send(self, body: Body, delivery: Delivery) -> Outcome:
@@ -118,7 +118,7 @@ class TargetDouble:
             during()
         if self.hold is not None:
             self.hold.wait(10)
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
