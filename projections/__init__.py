@@ -46,10 +46,16 @@ from .rules import Projection, Rule, UpdateProcessor
 from .schema import UnifiedSchema
 
 if TYPE_CHECKING:
+    from .cosmos import PROJECTIONS_CONTAINER, CosmosProjectionStore
     from .sqlite import SqliteProjectionStore, open_projections
 
 # Adapters load on first use: an application pays only for the database it runs on.
-_ADAPTERS = {"SqliteProjectionStore": "sqlite", "open_projections": "sqlite"}
+_ADAPTERS = {
+    "CosmosProjectionStore": "cosmos",
+    "PROJECTIONS_CONTAINER": "cosmos",
+    "SqliteProjectionStore": "sqlite",
+    "open_projections": "sqlite",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -64,6 +70,7 @@ __all__ = [
     "CLOCK_SKEW",
     "MAX_RECORD_BYTES",
     "ONE_VALUE",
+    "PROJECTIONS_CONTAINER",
     "ROOT",
     "WHOLE",
     "Announced",
@@ -76,6 +83,7 @@ __all__ = [
     "Blame",
     "Commit",
     "CommitConflictError",
+    "CosmosProjectionStore",
     "Failure",
     "FeedFollower",
     "FieldChange",

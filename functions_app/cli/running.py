@@ -33,7 +33,7 @@ def serve(
         console.print(f"x-functions-key: {key.get_secret_value()}  (set CLIENT_FLOW_KEY to choose it)", markup=False)
     host = LocalHost(
         build_app(runtime.domain, lambda: runtime),
-        keys=HostKeys(host=[key]),
+        keys=HostKeys(master=key),
         settings=runtime.settings.environment,
         loops=data_loops(runtime),
     )

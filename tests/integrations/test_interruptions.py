@@ -12,6 +12,7 @@ from integrations import (
     Delivery,
     DeliveryResult,
     DeliveryState,
+    HeldState,
     LogEntry,
     Outcome,
     SqliteDeliveryStore,
