@@ -1,46 +1,13 @@
 """The embedded default: everything in one directory of SQLite files."""
 
 from pathlib import Path
-from typing import NamedTuple
 
-from eventstore import (
-    ChangeFeed,
-    CheckpointStore,
-    EventStore,
-    RejectionStore,
-    SqliteCheckpointStore,
-    SqliteEventStore,
-    SqliteRejectionStore,
-    open_events,
-)
+from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionStore, open_events
 from integrations import SqliteDeliveryStore, SqliteTopic, open_deliveries
 from projections import SqliteProjectionStore, open_projections
 
+from .backend import Backend
 from .domain import Domain
-
-
-class Backend(NamedTuple):
-    """The ports of one application on one kind of database and topic.
-
-    Attributes:
-        events: the streams.
-        feed: all events of all clients.
-        pulled: cursors of the timers.
-        rejections: what could not be accepted.
-        projections: records, audit and outbox.
-        checkpoints: cursors of the projector's sweep.
-        deliveries: states, log and pauses of the integrations.
-        topic: where announcements go, and where subscriptions are received.
-    """
-
-    events: EventStore
-    feed: ChangeFeed
-    pulled: CheckpointStore
-    rejections: RejectionStore
-    projections: SqliteProjectionStore
-    checkpoints: CheckpointStore
-    deliveries: SqliteDeliveryStore
-    topic: SqliteTopic
 
 
 def open_embedded(directory: Path, domain: Domain) -> Backend:
@@ -53,6 +20,9 @@ def open_embedded(directory: Path, domain: Domain) -> Backend:
     events_file, projections_file = open_events(directory), open_projections(directory)
     deliveries_file = open_deliveries(directory)
     events = SqliteEventStore(events_file)
+    topic = SqliteTopic(deliveries_file)
+    for integration in domain.integrations:
+        topic.subscribe(integration.name, integration.cares_about)
     return Backend(
         events=events,
         feed=events,
@@ -61,5 +31,6 @@ def open_embedded(directory: Path, domain: Domain) -> Backend:
         projections=SqliteProjectionStore(projections_file, domain.projection),
         checkpoints=SqliteCheckpointStore(projections_file),
         deliveries=SqliteDeliveryStore(deliveries_file),
-        topic=SqliteTopic(deliveries_file),
+        topic=topic,
+        subscriptions=topic,
     )

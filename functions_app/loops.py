@@ -69,13 +69,12 @@ def _deliver_loop(runtime: Runtime, integration: Integration) -> DataLoop:
         # The message is only a doorbell: what is owed stands in the deliveries, so it is complete either way.
         try:
             runtime.deliverer.deliver(received.message.session_id, integration.name)
-            runtime.backend.topic.complete(received)
+            runtime.backend.subscriptions.complete(received)
         except (StoreUnavailableError, IntegrationError) as error:
             _log.warning("A doorbell of %s is left to the timer: %s", integration.name, type(error).__name__)
 
     def step(stop: Event) -> None:  # noqa: ARG001 - receiving waits no longer than the poll
-        _ = runtime.publisher  # its making creates the subscription
-        received = runtime.backend.topic.receive(integration.name, limit=most, wait=_POLL)
+        received = runtime.backend.subscriptions.receive(integration.name, limit=most, wait=_POLL)
         if received:
             with ThreadPoolExecutor(len(received), thread_name_prefix=integration.name) as pool:
                 list(pool.map(deliver, received))

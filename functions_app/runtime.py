@@ -23,8 +23,9 @@ from projections import (
     retry_parked,
 )
 
+from .backend import Backend
 from .domain import Domain, Pull, Source, load_domain
-from .embedded import Backend, open_embedded
+from .embedded import open_embedded
 from .errors import InputRefusedError
 from .intake import Accepted, Delivered, Intake
 from .settings import Settings
@@ -92,8 +93,6 @@ class Runtime:
     @cached_property
     def publisher(self) -> Publisher:
         """Empties the outbox."""
-        for integration in self.domain.integrations:
-            self.backend.topic.subscribe(integration.name, integration.cares_about)
         return Publisher(
             self.backend.projections,
             self.backend.deliveries,

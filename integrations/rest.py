@@ -216,7 +216,8 @@ class RESTIntegration:
             return Outcome(verdict=verdict, code=error.code, request=line)
 
     def _shown(self, response: Response) -> str:
-        return masked(response.body.decode(errors="replace"), self._auth.secrets())
+        secrets = [secret.get_secret_value() for secret in self._auth.secrets()]
+        return masked(response.body.decode(errors="replace"), secrets)
 
 
 def _reference(answer: Any, field: str) -> str | None:

@@ -32,14 +32,14 @@ class Auth(Protocol):
             TokenError: there is none to be had.
         """
 
-    def secrets(self) -> Sequence[str]:
+    def secrets(self) -> Sequence[SecretStr]:
         """What must not show in any log."""
 
 
 class _FixedAuth:
     """The same credential for every call."""
 
-    def __init__(self, credential: Credential | None, secrets: Sequence[str]) -> None:
+    def __init__(self, credential: Credential | None, *secrets: SecretStr) -> None:
         self._credential, self._secrets = credential, secrets
 
     def credential(self, *, timeout: float) -> Credential | None:  # noqa: ARG002 - of the protocol
@@ -50,7 +50,7 @@ class _FixedAuth:
         """See `Auth.renewed`."""
         return None
 
-    def secrets(self) -> Sequence[str]:
+    def secrets(self) -> Sequence[SecretStr]:
         """See `Auth.secrets`."""
         return self._secrets
 
@@ -59,7 +59,7 @@ class NoAuth(_FixedAuth):
     """For targets that let everybody in."""
 
     def __init__(self) -> None:
-        super().__init__(None, ())
+        super().__init__(None)
 
 
 class ApiKey(_FixedAuth):
@@ -74,7 +74,7 @@ class ApiKey(_FixedAuth):
     """
 
     def __init__(self, key: SecretStr, *, header: str = "X-Api-Key") -> None:
-        super().__init__(header_credential(header, key), (key.get_secret_value(),))
+        super().__init__(header_credential(header, key), key)
 
 
 class BearerToken(_FixedAuth):
@@ -88,7 +88,7 @@ class BearerToken(_FixedAuth):
     """
 
     def __init__(self, token: SecretStr) -> None:
-        super().__init__(header_credential("Authorization", token, prefix="Bearer "), (token.get_secret_value(),))
+        super().__init__(header_credential("Authorization", token, prefix="Bearer "), token)
 
 
 def header_credential(header: str, secret: SecretStr, *, prefix: str = "") -> Credential:

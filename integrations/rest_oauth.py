@@ -56,11 +56,12 @@ class _OAuth2:
         """See `Auth.renewed`."""
         return self._usable(refused) or self._fetched(refused, timeout)
 
-    def secrets(self) -> Sequence[str]:
+    def secrets(self) -> Sequence[SecretStr]:
         """See `Auth.secrets`."""
         held = self._held
-        token = () if held is None else (held[0].value.get_secret_value().removeprefix("Bearer "),)
-        return (*(secret.get_secret_value() for secret in self._fixed_secrets), *token)
+        if held is None:
+            return self._fixed_secrets
+        return (*self._fixed_secrets, SecretStr(held[0].value.get_secret_value().removeprefix("Bearer ")))
 
     def _usable(self, refused: Credential | None) -> Credential | None:
         held = self._held
@@ -88,7 +89,7 @@ class _OAuth2:
     def _request(self, timeout: float) -> dict[str, Any]:
         from authlib.integrations.base_client import OAuthError
         from authlib.integrations.requests_client import OAuth2Session
-        from requests import RequestException
+        from requests import HTTPError, RequestException
 
         client_id, client_secret = self._client
         secret = None if client_secret is None else client_secret.get_secret_value()
@@ -108,6 +109,8 @@ class _OAuth2:
             code = str(error.error)
             code = code if code in _CODES else "token_refused"
             raise TokenError(code, refused=True) from None
+        except HTTPError as error:
+            raise TokenError(f"token_http_{error.response.status_code}", refused=True) from None
         except RequestException as error:
             raise TokenError(f"token_{type(error).__name__.lower()}", refused=False) from None
         except (KeyError, TypeError, ValueError):

@@ -78,7 +78,10 @@ class SqliteTopic:
         """
         row = (subscription, orjson.dumps(sorted(set(sub_schemas))).decode())
         with _translated():
-            self._database.write(lambda c: c.execute("INSERT OR REPLACE INTO subscriptions VALUES (?, ?)", row))
+            with self._database.read() as connection:
+                known = connection.execute("SELECT * FROM subscriptions WHERE name = ?", (subscription,)).fetchone()
+            if known != row:
+                self._database.write(lambda c: c.execute("INSERT OR REPLACE INTO subscriptions VALUES (?, ?)", row))
 
     def send(self, messages: Sequence[TopicMessage]) -> None:
         """See `Topic.send`: one commit, shared with whoever sends at the same time."""

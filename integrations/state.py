@@ -59,7 +59,7 @@ class Attempt(NamedTuple):
         seq: what was wanted then.
         body_hash: what it sends, `NOTHING` for a retraction.
         resends: of the state then.
-        until: end of the claim, which identifies it: a claim is taken only after the one before has ended.
+        until: end of the claim, which identifies it: while a call is under way, the next claim is taken only after that.
     """
 
     seq: int

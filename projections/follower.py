@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from eventstore import ChangeFeed, CheckpointStore, RecordedEvent
 
+from .annulment import annulled_versions
 from .ports import ProjectionStore
 from .projector import Projector, Target
 
@@ -118,6 +119,10 @@ def _targets(events: Iterable[RecordedEvent], reached: Mapping[str, int], *, bac
         if event.version > reached.get(event.client_id, 0):
             by_client[event.client_id].append(event)
     return {
-        client_id: Target(max(event.version for event in known), () if backlog else known)
+        client_id: Target(
+            max(event.version for event in known),
+            () if backlog else known,
+            retry=bool(annulled_versions(known)),
+        )
         for client_id, known in by_client.items()
     }

@@ -19,7 +19,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 ONE_VALUE: Final = "one value"
 """Annotation of a sub-schema that is asserted, compared and audited as a whole: `Annotated[Address, ONE_VALUE]`."""
 
-_ID: Final = frozenset({"id"})
+_ID: Final = {"id"}
 _RECENT_IDS = 4096  # parsed ids kept: clients come again and again
 
 
@@ -57,7 +57,7 @@ class SubSchemaLayout(NamedTuple):
     one_value: bool
     names: frozenset[str]
     asserted_whole: frozenset[str]
-    computed: frozenset[str] | None
+    computed: set[str] | None
 
     def empty(self) -> SubSchema | None:
         """The sub-schema without any asserted field."""
@@ -208,7 +208,7 @@ class Layout(Generic[Schema]):
         names = frozenset(model.model_fields)
         one_value = ONE_VALUE in {*marks, *field.metadata}
         asserted_whole = frozenset({WHOLE}) if one_value else names
-        computed = frozenset(model.model_computed_fields) or None
+        computed = set(model.model_computed_fields) or None
         return SubSchemaLayout(model, optional, one_value, names, asserted_whole, computed)
 
 

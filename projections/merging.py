@@ -6,6 +6,7 @@ times every order of the same assertions ends in the same values.
 """
 
 from collections.abc import Collection
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from eventstore import canonical_json, normalize
@@ -15,6 +16,7 @@ from .record import ABSENT, ROOT, Assertion, FieldChange, Json, Provenance, Valu
 from .schema import UnifiedSchema, assertions, forget_assertions
 
 _NOTHING: dict[str, Any] = {}
+_PLACE = itemgetter(0, 1)  # sub-schema and field of a change
 
 
 class Merged(NamedTuple):
@@ -54,40 +56,28 @@ def merge(
         return Merged(after, before.values, before.provenance, ())
     values, provenance = before.values, before.provenance
     changes: list[FieldChange] = []
-    build_again = False
     for name, asserted, new in _touched(layout, before.record, after):
-        old, known = values.get(name, _NOTHING), provenance.get(name, _NOTHING)
-        kept, said = {**old}, {**known}
+        said = {**provenance.get(name, _NOTHING)}
+        old = values.get(name, _NOTHING)
+        kept = {**old}
         for field in {*asserted, *new, *old}:
-            was, value = old.get(field, ABSENT), new.get(field, ABSENT)
-            differs = value is not was and _unequal(value, was)
-            if not differs and field not in asserted:
+            change = _change(name, field, old.get(field, ABSENT), new.get(field, ABSENT))
+            if change is None and field not in asserted:
                 continue
-            present = known.get(field)
-            superseded = (
-                present is not None and present.occurred_at > assertion.occurred_at and not regardless
-            )
-            if differs:
-                if value is not ABSENT:
-                    value = normalize(value, f"{name}.{field}")
-                changes.append(FieldChange(name, field, was, value, superseded))
-                build_again = build_again or superseded
-            if superseded:
-                continue
-            said[field] = assertion
-            if value is ABSENT:
-                kept.pop(field, None)
-            elif differs:
-                kept[field] = value
+            superseded = not regardless and field in said and said[field].occurred_at > assertion.occurred_at
+            if change is not None:
+                changes.append(change._replace(superseded=True) if superseded else change)
+            if not superseded:
+                said[field] = assertion
+                _set(kept, change)
         values, provenance = {**values, name: kept}, {**provenance, name: said}
         if not kept:
             del values[name]
-    if len(changes) > 1:
-        changes.sort(key=_place)
-    if build_again or not assertions(after):  # what `evolve` made is valid, a copy may be anything
+    # What `evolve` made is valid; a record copied or made otherwise may be anything.
+    if not assertions(after) or any([change.superseded for change in changes]):
         after = layout.rebuild(after, values)
     forget_assertions(after)
-    return Merged(after, values, provenance, tuple(changes))
+    return Merged(after, values, provenance, tuple(sorted(changes, key=_PLACE) if len(changes) > 1 else changes))
 
 
 def difference(before: Values, after: Values) -> tuple[FieldChange, ...]:
@@ -108,13 +98,25 @@ def apply_changes(values: Values, changes: tuple[FieldChange, ...]) -> Values:
         if change.superseded:
             continue
         fields = replayed.setdefault(change.sub_schema, {})
-        if change.new is ABSENT:
-            fields.pop(change.field, None)
-        else:
-            fields[change.field] = change.new
+        _set(fields, change)
         if not fields:
             del replayed[change.sub_schema]
     return replayed
+
+
+def _change(name: str, field: str, was: Json, value: Json) -> FieldChange | None:
+    if value is was or not _unequal(value, was):
+        return None
+    return FieldChange(name, field, was, value if value is ABSENT else normalize(value, f"{name}.{field}"))
+
+
+def _set(fields: dict[str, Json], change: FieldChange | None) -> None:
+    if change is None:
+        return
+    if change.new is ABSENT:
+        fields.pop(change.field, None)
+    else:
+        fields[change.field] = change.new
 
 
 def _unequal(a: Json, b: Json) -> bool:
@@ -124,10 +126,6 @@ def _unequal(a: Json, b: Json) -> bool:
     if type(a) is list or type(a) is dict:
         return canonical_json(normalize(a)) != canonical_json(normalize(b))
     return (type(a) is bool) is not (type(b) is bool)
-
-
-def _place(change: FieldChange) -> tuple[str, str]:
-    return change.sub_schema, change.field
 
 
 def _touched(
@@ -142,6 +140,6 @@ def _touched(
         if name in asserted or now[name] is not was[name]
     ]
     # Plain values are few and cheap to compare; only those set by a rule count as values.
-    if ROOT in asserted or any(now[name] is not was[name] for name in layout.root):
+    if ROOT in asserted or any([now[name] is not was[name] for name in layout.root]):
         touched.append((ROOT, asserted.get(ROOT, ()), layout.root_values(after)))
     return touched

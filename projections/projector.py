@@ -5,6 +5,7 @@ up to date when its record has reached the version asked for, or is parked. Two 
 record's tag lets one of them win, and the other starts again from what the winner left.
 """
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -28,11 +29,15 @@ from .errors import CommitConflictError, StreamBehindError
 from .fingerprint import code_fingerprint
 from .fold import Failure, Folded
 from .ports import Commit, Loaded, ProjectionStore
+from .problems import problem_texts
 from .record import Parked, Record, empty_record
 from .refold import fold_portions
 from .rules import Projection
 from .schema import UnifiedSchema
 
+_log = logging.getLogger(__name__)
+
+_CATCHING_UP = "catching_up"
 _ROUNDS = 20  # lost commits before giving up; each means that another projector made progress
 _WORKERS = 8
 
@@ -57,7 +62,7 @@ class Outcome(NamedTuple):
     """What became of a client.
 
     Attributes:
-        record: as committed last.
+        record: as it was committed last, as far as this call knows.
         announced: whether something was written to the outbox.
         error: what kept it from its target, None if it got there or is parked.
     """
@@ -80,7 +85,7 @@ class Projector:
         events: the truth.
         store: where records live.
         on_announced: called with the ids of clients that got an outbox entry, after the commit: the doorbell of the
-            publisher. What it misses, the outbox sweep finds.
+            publisher. What it misses, the outbox sweep finds; so an error it raises is logged and ends there.
         announcing: False for a rebuild, which tells the world nothing.
         workers: clients worked on side by side, where a store commits them one by one.
     """
@@ -136,16 +141,23 @@ class Projector:
             with ThreadPoolExecutor(min(self._workers, len(groups))) as pool:
                 for done in pool.map(self._catch_up_group, groups):
                     outcomes |= done
-        announced = [client_id for client_id, outcome in outcomes.items() if outcome.announced]
-        if announced and self._on_announced is not None:
-            self._on_announced(announced)
+        self._ring([client_id for client_id, outcome in outcomes.items() if outcome.announced])
         return outcomes
+
+    def _ring(self, announced: Sequence[str]) -> None:
+        if not announced or self._on_announced is None:
+            return
+        try:
+            self._on_announced(announced)
+        except Exception as error:  # noqa: BLE001 - a topic that is down must not hold up the projections
+            _log.warning("The doorbell of the publisher failed: %s", type(error).__name__)
 
     def _catch_up_group(self, targets: Mapping[str, Target]) -> dict[str, Outcome]:
         """Walk clients that share transactions side by side: one load, then the next commit of each in one write."""
-        loaded = self._store.load(list(targets))
+        loaded = dict(self._store.load(list(targets)))
         walks = {client_id: self._walk(client_id, target, loaded[client_id]) for client_id, target in targets.items()}
-        outcomes: dict[str, Outcome] = {}
+        errors: dict[str, Exception | None] = {}
+        announced: set[str] = set()
         stored: dict[str, Loaded | None] = {}
         while walks:
             commits: dict[str, Commit] = {}
@@ -153,42 +165,50 @@ class Projector:
                 try:
                     commits[client_id] = walk.send(stored.get(client_id))
                 except StopIteration as end:
-                    outcomes[client_id] = end.value
+                    errors[client_id] = end.value
                     del walks[client_id]
                 except StoreUnavailableError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one client's trouble must not touch the others
-                    outcomes[client_id] = Outcome(empty_record(client_id), announced=False, error=error)
+                    errors[client_id] = error
                     del walks[client_id]
             if commits:
                 stored = dict(zip(commits, self._store.commit(list(commits.values())), strict=True))
-        return outcomes
+                loaded.update((client_id, made) for client_id, made in stored.items() if made is not None)
+                announced.update(client_id for client_id, made in stored.items() if made and commits[client_id].outbox)
+        return {
+            client_id: Outcome(loaded[client_id].record or empty_record(client_id), client_id in announced, error)
+            for client_id, error in errors.items()
+        }
 
-    def _walk(self, client_id: str, target: Target, loaded: Loaded) -> Generator[Commit, Loaded | None, Outcome]:
-        """One client's way to its target: yields commits; is sent what was stored, None if the commit was lost."""
-        announced = False
+    def _walk(
+        self, client_id: str, target: Target, loaded: Loaded
+    ) -> Generator[Commit, Loaded | None, Exception | None]:
+        """One client's way to its target: yields commits; is sent what was stored, None if the commit was lost.
+
+        Returns what kept the client from its target.
+        """
         for _ in range(_ROUNDS):
             record = loaded.record or empty_record(client_id)
-            at_least = max(target.at_least, record.parked.waiting_for if record.parked else 0)
-            if 0 < at_least <= record.version and not (record.parked or target.refold):
-                return Outcome(record, announced)
             if target.refold:
                 record = empty_record(client_id)
+                at_least = max(target.at_least, self._events.head(client_id).version)
+            else:
+                at_least = max(target.at_least, record.parked.waiting_for if record.parked else 0)
+                if 0 < at_least <= record.version and record.parked is None:
+                    return None
             stored: Loaded | None = loaded
             for step in self._steps(record, target, at_least):
-                commit = self._commit(loaded, step)
-                stored = yield commit
+                stored = yield self._commit(loaded, step)
                 if stored is None:
                     break
                 loaded = stored
-                announced = announced or commit.outbox is not None
             if stored is not None:
                 record = loaded.record or record
-                behind = record.version < at_least and record.parked is None
-                error = StreamBehindError(client_id, at_least, record.version) if behind else None
-                return Outcome(record, announced, error)
+                behind = record.version < at_least and not _is_stuck(record)
+                return StreamBehindError(client_id, at_least, record.version) if behind else None
             loaded = self._store.load([client_id])[client_id]
-        return Outcome(empty_record(client_id), announced, CommitConflictError(client_id, _ROUNDS))
+        return CommitConflictError(client_id, _ROUNDS)
 
     def _steps(self, record: Record, target: Target, at_least: int) -> Iterator[_Step]:
         """What has to be committed, one after the other."""
@@ -197,6 +217,7 @@ class Projector:
             if parked.waiting_for < at_least:
                 yield _Step(record._replace(parked=parked._replace(waiting_for=at_least)))
             return
+        resumes = parked is not None or target.refold
         went_on = False
         try:
             model = _model(self.projection, record)
@@ -206,14 +227,16 @@ class Projector:
             events = self._events_after(record, target, at_least)
             for folded in fold_portions(self.projection, self._events, record, events, model=model):
                 went_on = True
-                if folded.failure is None:
-                    yield _Step(folded.record, folded)
-                else:
+                if folded.failure is not None:
                     yield _Step(self._park(folded.record, folded.failure, at_least), folded)
+                elif resumes and folded.record.version < at_least:
+                    yield _Step(_on_its_way(folded.record, at_least), folded)
+                else:
+                    yield _Step(folded.record, folded)
         except HistoryForkedError as error:
             yield _Step(self._park(record, Failure(error.version, "history_forked", ()), at_least))
         else:
-            if parked is not None and not went_on:
+            if parked is not None and not went_on and record.version >= parked.waiting_for:
                 yield _Step(record._replace(parked=None))
 
     def _park(self, record: Record, failure: Failure, at_least: int) -> Record:
@@ -222,9 +245,7 @@ class Projector:
         return record._replace(parked=parked)
 
     def _is_worth_a_try(self, parked: Parked, target: Target) -> bool:
-        return (
-            target.retry or parked.fingerprint != self.fingerprint or parked.version in annulled_versions(target.known)
-        )
+        return target.retry or parked.fingerprint != self.fingerprint or bool(annulled_versions(target.known))
 
     def _events_after(self, record: Record, target: Target, at_least: int) -> Iterator[RecordedEvent]:
         known = sorted(
@@ -232,7 +253,7 @@ class Projector:
         )
         if (
             known
-            and known[-1].version >= at_least
+            and 0 < at_least <= known[-1].version
             and [event.version for event in known] == list(range(record.version + 1, known[-1].version + 1))
             and known[0].follows(record.event_hash)
         ):
@@ -259,13 +280,26 @@ def _groups(targets: Iterable[tuple[str, Target]], size: int) -> Iterator[dict[s
         yield group
 
 
+def _is_stuck(record: Record) -> bool:
+    """Whether the record is parked at something that fails, rather than on its way."""
+    return record.parked is not None and record.parked.code != _CATCHING_UP
+
+
+def _on_its_way(record: Record, waiting_for: int) -> Record:
+    """The record in the middle of a catch-up that no cursor stands for, so that any projector takes it up again."""
+    return record._replace(parked=Parked(record.version, waiting_for, _CATCHING_UP, (), ""))
+
+
 def _model(projection: Projection[Any], record: Record) -> UnifiedSchema | Failure:
     """The record as model, or why the running schema cannot read it."""
     try:
         model: UnifiedSchema = projection.build(record.client_id, record.values)
     except InvalidClientIdError:
-        return Failure(record.version + 1, "invalid_client_id", ())
+        return Failure(record.version, "invalid_client_id", ())
     except ValidationError as error:
-        problems = tuple(f"{path}: {problem}" for path, problem in field_problems(error))
-        return Failure(record.version + 1, "unreadable_record", problems)
+        return Failure(record.version, "unreadable_record", problem_texts(projection.schema, field_problems(error)))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a validator of the schema; pure, so it fails each time
+        return Failure(record.version, "unreadable_record", (f"(whole): raised {type(error).__name__}",))
     return model

@@ -1,5 +1,6 @@
 """Folding a stream in portions that can be committed, with what a single fold cannot know: annulments that come later."""
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -79,10 +80,8 @@ def refold(projection: Projection[Any], store: EventStore, client_id: str, *, un
         InvalidClientIdError: the text is no id of the schema.
     """
     record = empty_record(client_id)
-    folded = fold(projection, record, ())
-    for folded in fold_portions(projection, store, record, store.read(client_id, until=until)):  # noqa: B007 - the last counts
-        pass
-    return folded
+    last = deque(fold_portions(projection, store, record, store.read(client_id, until=until)), maxlen=1)
+    return last[0] if last else fold(projection, record, ())
 
 
 def _is_annulled(store: EventStore, record: Record, version: int) -> bool:
@@ -139,9 +138,8 @@ def _take_back(projection: Projection[Any], store: EventStore, record: Record, a
     """The record after an annulment of an event that had taken effect."""
     annulled = {*record.annulled, *annulled_versions([annulment])}
     history = store.read(record.client_id, until=record.version)
-    without = fold(projection, empty_record(record.client_id), ())
-    for without in fold_portions(projection, store, without.record, history, annulled=annulled):  # noqa: B007 - the last counts
-        pass
+    start = empty_record(record.client_id)
+    (without,) = deque(fold_portions(projection, store, start, history, annulled=annulled), maxlen=1)
     if without.failure is not None:
         problem = f"(whole): without the annulled event, version {without.failure.version} fails"
         failure = Failure(annulment.version, without.failure.code, (problem, *without.failure.problems))

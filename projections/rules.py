@@ -113,8 +113,10 @@ class Projection(Generic[Schema]):
                 process = rule.process_message
                 name = type(rule).__name__
                 self.rules[event_type] = Rule(name, lambda record, event: process(event, record), late, type(rule))
-            elif callable(rule) and hasattr(rule, "__name__") and not (
-                isinstance(rule, type) or iscoroutinefunction(rule)
+            elif (
+                callable(rule)
+                and hasattr(rule, "__name__")
+                and not (isinstance(rule, type) or iscoroutinefunction(rule))
             ):
                 self.rules[event_type] = Rule(rule.__name__, rule, late, rule)
             else:

@@ -1,7 +1,7 @@
 """A process that ends between any two writes: whoever comes next finishes the work, and nothing goes backwards."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 import pytest
 
@@ -18,6 +18,9 @@ from integrations import (
     SqliteDeliveryStore,
 )
 from tests.integrations.world import OK, Clock, World
+
+
+Saved = TypeVar("Saved")
 
 
 class KilledError(BaseException):
@@ -50,7 +53,7 @@ class MortalStore:
     def of_client(self, client_id: str) -> Sequence[DeliveryState]:
         return self._store.of_client(client_id)
 
-    def _around(self, name: str, work: Callable[[], Any]) -> Any:
+    def _around(self, name: str, work: Callable[[], Saved]) -> Saved:
         if self._point == f"before {name}":
             raise KilledError
         result = work()

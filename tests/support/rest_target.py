@@ -19,7 +19,7 @@ from itertools import count
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
@@ -220,7 +220,7 @@ class RestTarget:
             error = "invalid_grant"
         else:
             scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
-            client, _, secret = base64.b64decode(encoded).decode().partition(":")
+            client, _, secret = base64.b64decode(encoded).decode(errors="replace").partition(":")
             known = scheme == "Basic" and client in self.clients and self.clients[client] == secret
             error = "invalid_client"
         if not known:
@@ -256,35 +256,34 @@ class RestTarget:
         _, collection, *rest = parts.path.split("/")
         items = self._collections.setdefault(collection, {})
         if request.method == "GET" and not rest:
-            wanted = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            found = [
-                {"id": item_id, **item}
-                for item_id, item in items.items()
-                if all(str(item.get(name)) == value for name, value in wanted.items())
-            ]
-            return Answer(200, found)
+            return Answer(200, _found(items, dict(parse_qsl(parts.query))))
         item_id = unquote(rest[0]) if rest else str(next(self._ids))
         if rest and item_id not in items and request.method != "PUT":
             return Answer(404, {"error": "unknown"})
-        stale = self._stale(collection, item_id, request)
-        if stale is not None:
-            return stale
+        if self._is_stale(collection, item_id, request):
+            return Answer(412, {"error": "stale"})
         if request.method == "DELETE":
             del items[item_id]
             return Answer(204)
         if request.method == "GET":
             return Answer(200, {"id": item_id, **items[item_id]})
         items[item_id] = {**items.get(item_id, {}), **request.json} if request.method == "PATCH" else request.json
-        if self.empty_answers:
-            return Answer(204)
-        return Answer(200 if rest else 201, {"id": item_id, **items[item_id]})
+        return Answer(204) if self.empty_answers else Answer(200 if rest else 201, {"id": item_id, **items[item_id]})
 
-    def _stale(self, collection: str, item_id: str, request: Received) -> Answer | None:
+    def _is_stale(self, collection: str, item_id: str, request: Received) -> bool:
         seq = int(request.headers.get("client-seq", "0"))
         if self.honour_client_seq and seq < self._seqs.get((collection, item_id), 0):
-            return Answer(412, {"error": "stale"})
+            return True
         self._seqs[collection, item_id] = seq
-        return None
+        return False
+
+
+def _found(items: Mapping[str, dict[str, Any]], wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"id": item_id, **item}
+        for item_id, item in items.items()
+        if all(str(item.get(name)) == value for name, value in wanted.items())
+    ]
 
 
 class _Server(ThreadingHTTPServer):
