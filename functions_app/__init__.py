@@ -29,6 +29,7 @@ from .runtime import Runtime, lazily, open_runtime
 from .settings import Settings
 from .signatures import HmacSignature, SignedTimestamp
 from .timers import TimerFunctionBuilder
+from .triggers import TriggerFunctionBuilder
 
 __all__ = [
     "Accepted",
@@ -56,6 +57,7 @@ __all__ = [
     "SignedTimestamp",
     "Source",
     "TimerFunctionBuilder",
+    "TriggerFunctionBuilder",
     "UnknownSourceError",
     "build_app",
     "lazily",

@@ -9,6 +9,7 @@ from .queries import add_queries
 from .receivers import EventFunctionBuilder
 from .runtime import Runtime
 from .timers import TimerFunctionBuilder
+from .triggers import TriggerFunctionBuilder
 
 
 def build_app(domain: Domain, runtime: Callable[[], Runtime]) -> FunctionApp:
@@ -26,6 +27,10 @@ def build_app(domain: Domain, runtime: Callable[[], Runtime]) -> FunctionApp:
     for pull in domain.pulls:
         timers.add(pull)
     timers.add_sweeps()
+    triggers = TriggerFunctionBuilder(blueprint, runtime)
+    triggers.add_projector(domain)
+    for integration in domain.integrations:
+        triggers.add_delivery(domain, integration)
     add_queries(blueprint, runtime)
     app = FunctionApp(http_auth_level=AuthLevel.FUNCTION)
     app.register_functions(blueprint)

@@ -230,6 +230,10 @@ def open_runtime(settings: Settings) -> Runtime:
         StoreUnavailableError: the data cannot be opened.
     """
     domain = load_domain(settings.domain)
+    if settings.on_azure:
+        from .azure_host import open_azure
+
+        return Runtime(domain, settings, open_azure(settings, domain))
     return Runtime(domain, settings, open_embedded(settings.data, domain))
 
 

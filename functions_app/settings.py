@@ -10,6 +10,7 @@ from .errors import MissingSettingError
 
 DEFAULT_DOMAIN = "functions_app.sample:domain"
 DEFAULT_DATA = ".client-flow"
+DEFAULT_DATABASE = "client-flow"
 
 
 class Settings:
@@ -19,6 +20,11 @@ class Settings:
     |---|---|
     | `CLIENT_FLOW_DOMAIN` | `package.module:attribute` of the domain; the sample if not given |
     | `CLIENT_FLOW_DATA` | directory of the embedded default; `.client-flow` if not given |
+    | `COSMOS_CONN` | connection string of the Cosmos DB account; or |
+    | `COSMOS_ENDPOINT` | its address, to go there by managed identity |
+    | `DATABASE` | name of the database; `client-flow` if not given |
+    | `BUS_CONN` | connection string of the Service Bus namespace; or |
+    | `BUS_NAMESPACE` | its host name, to go there by managed identity |
     | `CLIENT_FLOW_KEY` | key that opens the functions on the local host; made up and shown at start if not given |
 
     Whatever else a domain needs (addresses, secrets of its receivers and integrations) it asks for by name when it is
@@ -40,6 +46,34 @@ class Settings:
     def data(self) -> Path:
         """Directory of the embedded default."""
         return Path(self._environment.get("CLIENT_FLOW_DATA") or DEFAULT_DATA)
+
+    @property
+    def on_azure(self) -> bool:
+        """Whether data lives on Cosmos DB; otherwise in the data directory."""
+        return bool(self._environment.get("COSMOS_CONN") or self._environment.get("COSMOS_ENDPOINT"))
+
+    @property
+    def cosmos(self) -> str:
+        """Connection string of the Cosmos DB account, or its address.
+
+        Raises:
+            MissingSettingError: neither is set.
+        """
+        return self._environment.get("COSMOS_CONN") or self.text("COSMOS_ENDPOINT")
+
+    @property
+    def database(self) -> str:
+        """Name of the database."""
+        return self._environment.get("DATABASE") or DEFAULT_DATABASE
+
+    @property
+    def bus(self) -> str:
+        """Connection string of the Service Bus namespace, or its host name.
+
+        Raises:
+            MissingSettingError: neither is set.
+        """
+        return self._environment.get("BUS_CONN") or self.text("BUS_NAMESPACE")
 
     @property
     def key(self) -> SecretStr | None:

@@ -1,0 +1,83 @@
+"""What `provision` creates, as Bicep, for those who let a pipeline with more rights do it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def cosmos_bicep(database: str, containers: Sequence[Mapping[str, Any]]) -> str:
+    """A Bicep module with the database and its containers in an account that exists.
+
+    Args:
+        database: name of the database.
+        containers: their descriptions.
+    """
+    parts = [_HEAD.replace("DATABASE", _text(database)), *(_container(each) for each in containers)]
+    return "\n".join(parts)
+
+
+_HEAD = """\
+@description('Name of the Cosmos DB account')
+param accountName string
+
+resource account 'Microsoft.DocumentDB/databaseAccounts@2024-05-15' existing = {
+  name: accountName
+}
+
+resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2024-11-15' = {
+  parent: account
+  name: DATABASE
+  properties: {
+    resource: {
+      id: DATABASE
+    }
+  }
+}
+"""
+
+_CONTAINER = """\
+resource SYMBOL 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2024-11-15' = {
+  parent: database
+  name: NAME
+  properties: {
+    resource: {
+      id: NAME
+      partitionKey: {
+        paths: [PARTITION_KEY]
+        kind: 'Hash'
+        version: 2
+      }
+      uniqueKeyPolicy: {
+        uniqueKeys: [UNIQUE_KEYS]
+      }
+      indexingPolicy: {
+        indexingMode: 'consistent'
+        automatic: true
+        includedPaths: [INCLUDED]
+        excludedPaths: [{ path: '/*' }]
+      }TTL
+    }
+  }
+}
+"""
+
+
+def _container(description: Mapping[str, Any]) -> str:
+    name = str(description["id"])
+    ttl = description.get("default_ttl")
+    replacements = {
+        "SYMBOL": name.replace("-", "_"),
+        "NAME": _text(name),
+        "PARTITION_KEY": _text(description["partition_key"]),
+        "UNIQUE_KEYS": ", ".join(f"{{ paths: [{_text(path)}] }}" for path in description["unique_keys"]),
+        "INCLUDED": ", ".join(f"{{ path: {_text(path)} }}" for path in description["indexed"]),
+        "TTL": "" if ttl is None else f"\n      defaultTtl: {ttl}",
+    }
+    text = _CONTAINER
+    for mark, value in replacements.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def _text(value: str) -> str:
+    """A Bicep string literal."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"

@@ -1,0 +1,92 @@
+"""The doorbells of Azure: how they are declared, and that they do no more than say look now."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.functions import Document, DocumentList, FunctionApp
+from azure.functions.servicebus import ServiceBusMessage
+
+from functions_app import Runtime, Settings, build_app, load_domain, open_runtime
+from functions_app.sample import domain
+
+REGISTRATION = {
+    "change_id": "crm-1",
+    "person": 1001,
+    "changed_at": "2026-11-02T09:00:00+01:00",
+    "name": {"given": "Ana", "family": "Diaz"},
+}
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    return open_runtime(Settings({"CLIENT_FLOW_DATA": str(tmp_path)}))
+
+
+@pytest.fixture
+def functions(runtime: Runtime) -> dict[str, Any]:
+    app: FunctionApp = build_app(domain, lambda: runtime)
+    return {function.get_function_name(): function for function in app.get_functions()}
+
+
+def trigger(function: Any) -> dict[str, Any]:
+    """The trigger's binding as the host sees it."""
+    bindings = json.loads(function.get_function_json())["bindings"]
+    found: dict[str, Any] = next(binding for binding in bindings if binding["type"].endswith("Trigger"))
+    return found
+
+
+def documents(runtime: Runtime, client_id: str) -> DocumentList:
+    """A client's events as the change feed brings them."""
+    return DocumentList(Document.from_dict(event._asdict()) for event in runtime.backend.events.read(client_id))
+
+
+def test_indexing_an_app_opens_nothing() -> None:
+    """An app can be indexed without a single setting."""
+    app = build_app(load_domain("functions_app.sample:domain"), lambda: pytest.fail("the runtime was opened"))
+    assert len(app.get_functions()) > 10
+
+
+def test_the_projector_follows_the_events_container_for_ever(functions: dict[str, Any]) -> None:
+    """Leases per generation, no lease container made on the way, and a retry policy that never gives up."""
+    binding = trigger(functions["project_clients"])
+    assert binding["type"] == "cosmosDBTrigger"
+    assert (binding["containerName"], binding["leaseContainerName"]) == ("events", "leases")
+    assert binding["leaseContainerPrefix"] == "people.v1"
+    assert binding["createLeaseContainerIfNotExists"] is False
+    assert functions["project_clients"].get_settings_dict("retry_policy")["max_retry_count"] == "-1"
+
+
+def test_each_integration_has_a_subscription_without_sessions(functions: dict[str, Any]) -> None:
+    """One topic for the projection, one subscription for each integration."""
+    for name in ("crm", "mailing"):
+        binding = trigger(functions[f"{name}_deliver"])
+        assert (binding["topicName"], binding["subscriptionName"]) == ("people", name)
+        assert not binding.get("isSessionsEnabled")
+
+
+def test_new_documents_are_projected(runtime: Runtime, functions: dict[str, Any]) -> None:
+    """What the feed brings is folded, in whatever order its documents come, and once only."""
+    from functions_app import Delivered
+
+    runtime.intake.accept(domain.source("crm"), Delivered(REGISTRATION))
+    batch = DocumentList(reversed(documents(runtime, "1001")))
+    for _ in range(2):
+        functions["project_clients"].get_user_function()(docs=batch)
+    assert runtime.reader.current("1001").record.version == 1
+    assert len(runtime.reader.audit("1001").entries) == 1
+
+
+def test_a_topic_message_is_a_doorbell(runtime: Runtime, functions: dict[str, Any]) -> None:
+    """Its session id names the client; what is owed is read from the deliveries, here a missing setting pauses them."""
+    from functions_app import Delivered
+
+    runtime.intake.accept(domain.source("crm"), Delivered(REGISTRATION))
+    runtime.sweep()
+    message = ServiceBusMessage(body=b"", session_id="1001")
+    functions["crm_deliver"].get_user_function()(msg=message)
+    (state,) = runtime.backend.deliveries.of_client("1001")
+    assert (state.integration, state.wanted) == ("crm", 1)
+    assert runtime.backend.deliveries.load_pause("crm").pause.until is not None
