@@ -19,12 +19,14 @@ from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
 from .backend import Backend
 from .domain import Domain
 from .settings import Settings
+from .triggers import LEASES_CONTAINER
 
 CONTAINERS: tuple[dict[str, Any], ...] = (
     EVENTS_CONTAINER,
     INTAKE_CONTAINER,
     PROJECTIONS_CONTAINER,
     DELIVERIES_CONTAINER,
+    LEASES_CONTAINER,
 )
 
 

@@ -1,7 +1,6 @@
 """The doorbells of Azure: how they are declared, and that they do no more than say look now."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from azure.functions import Document, DocumentList, FunctionApp
 from azure.functions.servicebus import ServiceBusMessage
 
-from functions_app import Runtime, Settings, build_app, load_domain, open_runtime
+from functions_app import Delivered, Runtime, Settings, build_app, load_domain, open_runtime
 from functions_app.sample import domain
 
 REGISTRATION = {
@@ -21,14 +20,14 @@ REGISTRATION = {
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
+def runtime(tmp_path: Path) -> Runtime:
     return open_runtime(Settings({"CLIENT_FLOW_DATA": str(tmp_path)}))
 
 
 @pytest.fixture
 def functions(runtime: Runtime) -> dict[str, Any]:
     app: FunctionApp = build_app(domain, lambda: runtime)
-    return {function.get_function_name(): function for function in app.get_functions()}
+    return {str(function.get_function_name()): function for function in app.get_functions()}
 
 
 def trigger(function: Any) -> dict[str, Any]:
@@ -69,8 +68,6 @@ def test_each_integration_has_a_subscription_without_sessions(functions: dict[st
 
 def test_new_documents_are_projected(runtime: Runtime, functions: dict[str, Any]) -> None:
     """What the feed brings is folded, in whatever order its documents come, and once only."""
-    from functions_app import Delivered
-
     runtime.intake.accept(domain.source("crm"), Delivered(REGISTRATION))
     batch = DocumentList(reversed(documents(runtime, "1001")))
     for _ in range(2):
@@ -81,11 +78,11 @@ def test_new_documents_are_projected(runtime: Runtime, functions: dict[str, Any]
 
 def test_a_topic_message_is_a_doorbell(runtime: Runtime, functions: dict[str, Any]) -> None:
     """Its session id names the client; what is owed is read from the deliveries, here a missing setting pauses them."""
-    from functions_app import Delivered
-
     runtime.intake.accept(domain.source("crm"), Delivered(REGISTRATION))
     runtime.sweep()
-    message = ServiceBusMessage(body=b"", session_id="1001")
+    message = ServiceBusMessage(
+        body=b"", session_id="1001", message_id="m", user_properties={}, application_properties={}
+    )
     functions["crm_deliver"].get_user_function()(msg=message)
     (state,) = runtime.backend.deliveries.of_client("1001")
     assert (state.integration, state.wanted) == ("crm", 1)
