@@ -57,9 +57,9 @@ class ClientId(BaseModel):
         for name in self.part_names:
             value = values[name]
             if type(value) is str:
-                values[name] = unicodedata.normalize("NFC", value)
-            if value == "":
-                raise self._refused("string_too_short", (name,), min_length=1)
+                values[name] = self._composed(name, value)
+            elif abs(value) >= 10**MAX_LENGTH:  # Python refuses to write out really large numbers
+                raise self._refused("string_too_long", (name,), max_length=MAX_LENGTH)
         if len(str(self)) > MAX_LENGTH:
             raise self._refused("string_too_long", (), max_length=MAX_LENGTH)
 
@@ -83,6 +83,16 @@ class ClientId(BaseModel):
         if str(parsed) != text:
             raise InvalidClientIdError("the text is not in its canonical form")
         return parsed
+
+    @classmethod
+    def _composed(cls, name: str, text: str) -> str:
+        if not text:
+            raise cls._refused("string_too_short", (name,), min_length=1)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate
+            raise cls._refused("string_unicode", (name,)) from None
+        return unicodedata.normalize("NFC", text)
 
     @classmethod
     def _refused(cls, kind: str, where: tuple[str, ...], **limit: int) -> ValidationError:

@@ -8,12 +8,10 @@ or got no answer is settled by reading back which of its events are there.
 import json
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from random import random
-from threading import Lock
 from typing import Any
 
 from azure.cosmos import ContainerProxy
@@ -25,6 +23,7 @@ from .cosmos_client import WriteConflictError, cosmos_errors, cosmos_query, crea
 from .errors import ContentionError, StoreUnavailableError
 from .events import EMPTY_STREAM, EventData, RecordedEvent, StreamHead, record_events
 from .ports import ANY, NO_STREAM, Appended, CheckpointStore, ExpectedVersion, FeedPage
+from .recent_heads import RecentHeads
 
 EVENTS_CONTAINER: dict[str, Any] = {
     "id": "events",
@@ -36,8 +35,6 @@ EVENTS_CONTAINER: dict[str, Any] = {
 
 _ROUNDS = 8
 _PAGE = 500
-_HEADS = 10_000  # streams whose end is kept in mind
-_HEAD_SECONDS = 300.0  # after which it is looked up again; a stale one only costs a conflict
 _BACKOFF = 0.02  # seconds
 _MAX_VERSION = 10**12 - 1
 _FIELDS = ", ".join(f"c.{name}" for name in RecordedEvent._fields)
@@ -67,7 +64,7 @@ class CosmosEventStore:
     ) -> None:
         self._container = container
         self._clock, self._sleep, self._random = clock, sleep, random
-        self._heads = _RecentHeads(monotonic)
+        self._heads = RecentHeads(monotonic)
         self._coalescer = Coalescer(lambda client_id, events: self._append(client_id, events, ANY))
 
     def append(self, client_id: str, events: Sequence[EventData], *, expected_version: ExpectedVersion) -> Appended:
@@ -199,37 +196,6 @@ class CosmosChangeFeed:
             documents = [document for page in islice(pages, 1) for document in page]
         # The page's own token may be another caller's; the hook's headers hold the right one once the page is read.
         return FeedPage([_from_document(document) for document in documents], headers[-1]["etag"])
-
-
-class _RecentHeads:
-    """The ends of streams this process appended to lately."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._mutex = Lock()
-        self._heads: OrderedDict[str, tuple[StreamHead, float]] = OrderedDict()
-
-    def get(self, client_id: str, expected: ExpectedVersion) -> StreamHead | None:
-        """The head, if it is known, young, and at the expected version."""
-        with self._mutex:
-            head, until = self._heads.get(client_id, (EMPTY_STREAM, 0.0))
-        if self._monotonic() >= until or (expected is not ANY and expected != head.version):
-            return None
-        return head
-
-    def put(self, client_id: str, last: RecordedEvent) -> None:
-        """Remember the last event, and forget the stream that was used longest ago."""
-        entry = StreamHead(last.version, last.hash, last.recorded_at), self._monotonic() + _HEAD_SECONDS
-        with self._mutex:
-            self._heads[client_id] = entry
-            self._heads.move_to_end(client_id)
-            if len(self._heads) > _HEADS:
-                self._heads.popitem(last=False)
-
-    def drop(self, client_id: str) -> None:
-        """Forget a head that turned out to be stale."""
-        with self._mutex:
-            self._heads.pop(client_id, None)
 
 
 def _appended(events: Sequence[EventData], stored: Mapping[str, RecordedEvent], tried: set[str]) -> Appended:

@@ -3,16 +3,17 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from .appending import check_append, check_expected_version, still_to_append
-from .canonical import canonical_json
 from .client_id import check_client_id
 from .events import EMPTY_STREAM, EventData, RecordedEvent, StreamHead, record_events
 from .ports import Appended, ExpectedVersion, FeedPage
+from .recent_heads import RecentHeads
 from .sqlite_database import SqliteDatabase, sqlite_integer
 from .sqlite_intake import CHECKPOINTS_TABLE, OPEN_REJECTIONS_INDEX, REJECTIONS_TABLE
 
@@ -60,6 +61,7 @@ _COLUMNS = (
     "traceparent, data, hash"
 )
 _INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_version = attrgetter("version")
 _DATA = 10  # index of the payload among the columns
 _NO_END = 2**62
 _PAGE = 500  # events held in memory while a stream is read
@@ -90,11 +92,16 @@ class SqliteEventStore:
     def __init__(self, database: SqliteDatabase, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._database = database
         self._clock = clock
+        self._heads = RecentHeads()
 
     def append(self, client_id: str, events: Sequence[EventData], *, expected_version: ExpectedVersion) -> Appended:
         """See `EventStore.append`. Costs one commit, shared with whoever appends at the same time."""
         check_append(client_id, events)
-        return self._database.write(lambda connection: self._append(connection, client_id, events, expected_version))
+        appended = self._database.write(
+            lambda connection: self._append(connection, client_id, events, expected_version)
+        )
+        self._heads.put(client_id, max(appended.events, key=_version))
+        return appended
 
     def read(self, client_id: str, *, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
         """See `EventStore.read`."""
@@ -135,6 +142,11 @@ class SqliteEventStore:
     def _append(
         self, connection: sqlite3.Connection, client_id: str, events: Sequence[EventData], expected: ExpectedVersion
     ) -> Appended:
+        head = self._heads.get(client_id, expected)
+        if head is not None:
+            recorded = record_events(client_id, head, events, self._clock())
+            if _insert(connection, recorded, events):
+                return Appended(tuple(recorded), frozenset())
         stored = _stored(connection, client_id, [event.event_id for event in events])
         duplicates = frozenset(stored)
         fresh = still_to_append(client_id, events, stored)
@@ -142,9 +154,22 @@ class SqliteEventStore:
             head = _head(connection, client_id)
             check_expected_version(client_id, expected, head)
             recorded = record_events(client_id, head, fresh, self._clock())
-            connection.executemany(_INSERT, map(_to_row, recorded))
+            connection.executemany(_INSERT, map(_to_row, recorded, fresh))
             stored.update((event.event_id, event) for event in recorded)
         return Appended(tuple(stored[event.event_id] for event in events), duplicates)
+
+
+def _insert(connection: sqlite3.Connection, recorded: Sequence[RecordedEvent], events: Sequence[EventData]) -> bool:
+    """Insert events on trust in a head kept in mind; False if a version or an id is taken, and nothing is inserted."""
+    connection.execute("SAVEPOINT trust")
+    try:
+        connection.executemany(_INSERT, map(_to_row, recorded, events))
+    except sqlite3.IntegrityError:
+        connection.execute("ROLLBACK TO trust")
+        return False
+    finally:
+        connection.execute("RELEASE trust")
+    return True
 
 
 def _stored(connection: sqlite3.Connection, client_id: str, event_ids: list[str]) -> dict[str, RecordedEvent]:
@@ -163,8 +188,8 @@ def _head(connection: sqlite3.Connection, client_id: str) -> StreamHead:
     return EMPTY_STREAM if row is None else StreamHead(*row)
 
 
-def _to_row(event: RecordedEvent) -> tuple[Any, ...]:
-    return (*event[:_DATA], canonical_json(event.data).decode(), event.hash)
+def _to_row(event: RecordedEvent, data: EventData) -> tuple[Any, ...]:
+    return (*event[:_DATA], data.json.decode(), event.hash)
 
 
 def _from_row(row: Sequence[Any]) -> RecordedEvent:

@@ -175,8 +175,11 @@ class SqliteDatabase:
         committing = failed = False
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                _run(connection, job)
+            if len(jobs) == 1:
+                jobs[0].result = _result(jobs[0].work(connection))
+            else:
+                for job in jobs:
+                    _run(connection, job)
             committing = True
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to every caller, whose jobs it undid
@@ -203,17 +206,21 @@ def _run(connection: sqlite3.Connection, job: _Job) -> None:
     job.error = None
     connection.execute("SAVEPOINT job")
     try:
-        job.result = job.work(connection)
-        if isinstance(job.result, sqlite3.Cursor):
-            # Its end would reset a statement that the next leader may be running in another thread.
-            job.result.close()
-            job.result = None
+        job.result = _result(job.work(connection))
     except Exception as error:
         if not connection.in_transaction:  # SQLite itself gave up the whole transaction, as on a full disk
             raise
         job.error = _translate(error)
         connection.execute("ROLLBACK TO job")
     connection.execute("RELEASE job")
+
+
+def _result(result: Any) -> Any:
+    """What a job gave, but no cursor: its end would reset a statement that the next leader may be running elsewhere."""
+    if isinstance(result, sqlite3.Cursor):
+        result.close()
+        return None
+    return result
 
 
 def _prepare(connection: sqlite3.Connection, name: str, migrations: Sequence[Sequence[str]], patience: float) -> None:

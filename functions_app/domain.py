@@ -19,6 +19,7 @@ from .settings import Settings
 from .signatures import HmacSignature
 
 _SOURCE = re.compile(r"[a-z][a-z0-9_]{0,31}")  # part of a function name, and of event ids
+_RESERVED = "flow"
 
 
 class Fact(NamedTuple):
@@ -38,7 +39,10 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PayloadKey:
-    """The event key is made of payload fields, joined by `-`: `PayloadKey("id", "updated_at")`, nested as `a.b`."""
+    """The event key is made of payload fields, joined by `-`: `PayloadKey("id", "updated_at")`, nested as `a.b`.
+
+    In all but the last field `-` is written as `~-` and `~` as `~~`, so that different fields never give one key.
+    """
 
     fields: tuple[str, ...]
 
@@ -53,7 +57,8 @@ class PayloadKey:
         Raises:
             InputRefusedError: a field is not there, or is neither text nor integer.
         """
-        return "-".join(self._value(payload, name) for name in self.fields)
+        *before, last = (self._value(payload, name) for name in self.fields)
+        return "-".join([*(value.replace("~", "~~").replace("-", "~-") for value in before), last])
 
     @staticmethod
     def _value(payload: Any, name: str) -> str:
@@ -67,7 +72,7 @@ class PayloadKey:
 
 @dataclass(frozen=True, slots=True)
 class HeaderKey:
-    """The event key comes in a request header."""
+    """The event key comes in a request header; of a batch, each item has its position added: `key-0`, `key-1`."""
 
     header: str
 
@@ -109,9 +114,11 @@ class Source:
     key: EventKey
 
     def __post_init__(self) -> None:
-        """Refuse a name that no function could have."""
+        """Refuse a name that no function could have, or no event may."""
         if _SOURCE.fullmatch(self.name) is None:
             raise DomainError(f"Source name {self.name!r}: 1 to 32 of a-z, 0-9 and '_' were expected, a letter first.")
+        if self.name == _RESERVED:
+            raise DomainError(f"Source name {self.name!r} is reserved for events of this software itself.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from eventstore import (
     field_problems,
 )
 
-from .domain import Fact, NoKey, Source
+from .domain import EventKey, Fact, HeaderKey, NoKey, Source
 from .errors import InputRefusedError
 
 _WORKERS = 8
@@ -43,11 +43,13 @@ class Delivered(NamedTuple):
         payload: parsed JSON.
         headers: of the request, if it came by one.
         key: its identity, if whoever delivers knows it (a row of a file); otherwise the source's declaration tells.
+        place: its position in the batch that one request brought.
     """
 
     payload: Any
     headers: Mapping[str, str] = {}
     key: str | None = None
+    place: int | None = None
 
 
 class Accepted(NamedTuple):
@@ -185,11 +187,7 @@ class Intake:
         """The events in a delivery, by client."""
         try:
             payload = source.payload.model_validate(delivered.payload)
-            key = delivered.key or (
-                self._new_key()
-                if isinstance(source.key, NoKey)
-                else source.key.of(delivered.payload, delivered.headers)
-            )
+            key = delivered.key or self._key(source.key, delivered)
             facts = _facts(source, payload)
             now = self._clock()
             translated: dict[str, list[EventData]] = defaultdict(list)
@@ -206,6 +204,13 @@ class Intake:
         except (ValidationError, EventStoreError) as error:
             raise _refused(error) from None
         return translated
+
+    def _key(self, declared: EventKey, delivered: Delivered) -> str:
+        if isinstance(declared, NoKey):
+            return self._new_key()
+        key = declared.of(delivered.payload, delivered.headers)
+        # The items of a batch share the request's headers, but are not repeats of each other.
+        return f"{key}-{delivered.place}" if isinstance(declared, HeaderKey) and delivered.place is not None else key
 
 
 def _facts(source: Source, payload: Any) -> list[Fact]:

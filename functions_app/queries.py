@@ -90,8 +90,11 @@ def _audit(runtime: Runtime, request: HttpRequest) -> HttpResponse:
         since=_time(request, "since"),
         until=_time(request, "until"),
     )
+    client_id = _client_id(request)
     limit = _number(request, "limit", 100)
-    page = runtime.reader.audit(_client_id(request), where, cursor=request.params.get("cursor"), limit=limit)
+    page = runtime.reader.audit(client_id, where, cursor=request.params.get("cursor"), limit=limit)
+    if not page.entries:
+        runtime.reader.current(client_id)  # nothing of a client is an answer, of nobody it is none
     return json_answer({"entries": [audit_document(entry) for entry in page.entries], "cursor": page.cursor})
 
 
@@ -109,9 +112,12 @@ def _deliveries(runtime: Runtime, request: HttpRequest) -> HttpResponse:
         cursor=request.params.get("cursor"),
         limit=_number(request, "limit", 100),
     )
+    states = runtime.backend.deliveries.of_client(client_id)
+    if not states:
+        runtime.reader.current(client_id)  # nothing of a client is an answer, of nobody it is none
     return json_answer(
         {
-            "states": [state_json(state) for state in runtime.backend.deliveries.of_client(client_id)],
+            "states": [state_json(state) for state in states],
             "log": [log_json(entry) for entry in page.entries],
             "cursor": page.cursor,
         }
@@ -160,4 +166,7 @@ def time_text(name: str, text: str) -> str:
         raise InvalidParameterError(name, "a time such as 2026-01-31T12:00:00Z") from None
     if moment.utcoffset() is None:
         raise InvalidParameterError(name, "a time with an offset")
-    return utc_text(moment)
+    try:
+        return utc_text(moment)
+    except OverflowError:
+        raise InvalidParameterError(name, "a time between the years 1 and 9999 in UTC") from None

@@ -78,7 +78,8 @@ def _receive(
         return json_answer({"events": _events(accepted)}, 202)
     if len(document) > MAX_BATCH:
         raise BatchTooLargeError(f"{len(document)} items came, at most {MAX_BATCH} are taken; send them in parts.")
-    results = runtime.intake.accept_all(receiver, [Delivered(item, headers) for item in document], trace)
+    deliveries = [Delivered(item, headers, place=place) for place, item in enumerate(document)]
+    results = runtime.intake.accept_all(receiver, deliveries, trace)
     return json_answer({"results": [_result(index, result) for index, result in enumerate(results)]}, 207)
 
 

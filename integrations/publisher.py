@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Event
 
 from eventstore import StoreUnavailableError, utc_text
 from projections import Outbox, OutboxEntry
@@ -61,13 +62,23 @@ class Publisher:
         clients = list(dict.fromkeys(client_ids))
         failures: dict[str, Exception] = {}
         published = 0
+        down = Event()
+
+        def publish(client_id: str) -> int:
+            if down.is_set():
+                return 0
+            try:
+                return self._publish(client_id)
+            except (TopicUnavailableError, StoreUnavailableError):
+                down.set()
+                raise
+
         with ThreadPoolExecutor(max(1, min(_WORKERS, len(clients))), thread_name_prefix="publish") as pool:
-            attempts = [(client_id, pool.submit(self._publish, client_id)) for client_id in clients]
+            attempts = [(client_id, pool.submit(publish, client_id)) for client_id in clients]
             for client_id, attempt in attempts:
                 try:
                     published += attempt.result()
                 except (TopicUnavailableError, StoreUnavailableError):
-                    pool.shutdown(cancel_futures=True)
                     raise
                 except Exception as error:  # noqa: BLE001 - raised below with the other failures
                     failures[client_id] = error

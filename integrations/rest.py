@@ -151,7 +151,7 @@ class RESTIntegration:
             return delivery.remote
         asked = self._ask(self._lookup, body, delivery, None)
         if isinstance(asked, Outcome):
-            return asked
+            return replace(asked, effect=Effect.NONE)  # a question changes nothing
         response, request = asked
         outcome = replace(
             outcome_of(response.status, retry_after=response.retry_after),

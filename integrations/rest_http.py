@@ -23,8 +23,7 @@ _BUDGET = 10.0  # seconds for a call with everything that belongs to it
 _PAUSES = (0.2, 0.8)  # seconds before the second and third try
 _CHUNK = 16_384
 _POOL = 64  # connections kept for one host
-_IDEMPOTENT = {"GET", "PUT", "DELETE"}
-_UNAUTHORIZED, _TOO_EARLY, _UNAVAILABLE = 401, 425, 503
+_UNAUTHORIZED, _TOO_EARLY = 401, 425
 
 
 class Request(NamedTuple):
@@ -81,9 +80,9 @@ class Response(NamedTuple):
 class HttpCaller:
     """Makes calls on the connections that all integrations of the process share.
 
-    Within ten seconds in all it tries again what can do no harm: a connection that could not be made, the answer 425,
-    and 503 to a method that may be repeated (RFC 9110, section 9.2.2), if they name no time. A 401 is tried again
-    once, with a renewed credential.
+    Within ten seconds in all it tries again what certainly had no effect: a connection that could not be made, and the
+    answer 425. A 401 is tried again once, with a renewed credential. Anything else is for the deliverer to repeat,
+    which remembers the doubt.
 
     Args:
         auth: proves who calls.
@@ -131,7 +130,7 @@ class HttpCaller:
                 if error.effect is not Effect.NONE:
                     raise
             else:
-                if answer.retry_after is not None or not _repeatable(request.method, answer.status):
+                if answer.status != _TOO_EARLY:
                     return answer
             self._sleep(wait)
         return self._once(request, credential, end)
@@ -180,10 +179,6 @@ class HttpCaller:
         except urllib3.exceptions.HTTPError:
             return bytes(body[:MAX_ANSWER]), True  # the status stands, whatever became of the rest
         return bytes(body), False
-
-
-def _repeatable(method: str, status: int) -> bool:
-    return status == _TOO_EARLY or (status == _UNAVAILABLE and method in _IDEMPOTENT)
 
 
 def _with(credential: Credential | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

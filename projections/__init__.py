@@ -12,11 +12,13 @@ from .errors import (
     FingerprintMismatchError,
     InvalidCursorError,
     InvalidEvolutionError,
+    OutOfTimeError,
     ProjectionError,
     RuleDefinitionError,
     SchemaDefinitionError,
     StreamBehindError,
     UnknownClientError,
+    UnreadableRecordError,
 )
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
@@ -92,6 +94,7 @@ __all__ = [
     "InvalidCursorError",
     "InvalidEvolutionError",
     "Loaded",
+    "OutOfTimeError",
     "Outbox",
     "OutboxEntry",
     "Outcome",
@@ -113,6 +116,7 @@ __all__ = [
     "Target",
     "UnifiedSchema",
     "UnknownClientError",
+    "UnreadableRecordError",
     "UpdateProcessor",
     "announce",
     "annul",

@@ -6,13 +6,17 @@
     +-- InvalidEvolutionError     a rule asked `evolve` for a field that does not exist
     +-- CommitConflictError       somebody else committed first, round after round
     +-- StreamBehindError         the stream ends before the version asked for
+    +-- OutOfTimeError            a client's history is longer than one call's time
     +-- FingerprintMismatchError  the code changed without a new projection version
     +-- InvalidCursorError        an audit cursor that was not handed out for this query
     +-- UnknownClientError        no record and no event of that client
+    +-- UnreadableRecordError     the running schema cannot read a stored record
     +-- AnnulmentError            that event cannot be annulled
 
 Messages never hold a client id or a value of a record: they may end up in a log.
 """
+
+from collections.abc import Sequence
 
 
 class ProjectionError(Exception):
@@ -55,6 +59,14 @@ class StreamBehindError(ProjectionError):
         super().__init__(f"Version {at_least} was asked for, the stream ends at {found}; try again, or ask for less.")
 
 
+class OutOfTimeError(ProjectionError):
+    """The time budget of a call was used up before the version asked for; the next call goes on from there."""
+
+    def __init__(self, client_id: str, at_least: int, found: int) -> None:
+        self.client_id, self.at_least, self.found = client_id, at_least, found
+        super().__init__(f"Version {at_least} was asked for, time was up at {found}; call again to go on from there.")
+
+
 class FingerprintMismatchError(ProjectionError):
     """Schema, events, upcasters or rule names changed, but the projection kept its version."""
 
@@ -80,6 +92,21 @@ class UnknownClientError(ProjectionError):
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
         super().__init__("No event of this client is stored.")
+
+
+class UnreadableRecordError(ProjectionError):
+    """A stored record does not fit the running schema.
+
+    Attributes:
+        problems: `path: problem` for each field concerned; no values.
+    """
+
+    def __init__(self, client_id: str, problems: Sequence[str]) -> None:
+        self.client_id, self.problems = client_id, tuple(problems)
+        super().__init__(
+            f"The record does not fit the running schema ({'; '.join(self.problems)}); it was projected by other code. "
+            "Raise the projection's version, or fold the client again."
+        )
 
 
 class AnnulmentError(ProjectionError):

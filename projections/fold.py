@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from eventstore import Event, FieldProblem, InvalidEventError, RecordedEvent, UndecodableEventError, field_problems
+from eventstore import (
+    Event,
+    FieldProblem,
+    InvalidClientIdError,
+    InvalidEventError,
+    RecordedEvent,
+    UndecodableEventError,
+    field_problems,
+)
 
 from .annulment import ANNULMENT, ANNULMENT_RULE, annulled_version
 from .errors import InvalidEvolutionError
@@ -58,6 +66,24 @@ class Folded(NamedTuple):
     contents: dict[str, Json] | None = None
 
 
+def model_of(projection: Projection[Any], record: Record) -> UnifiedSchema | Failure:
+    """The record as the user's model, or why the running schema cannot read it."""
+    problems: tuple[str, ...] = ()
+    try:
+        model: UnifiedSchema = projection.build(record.client_id, record.values)
+    except InvalidClientIdError:
+        return Failure(record.version, "invalid_client_id", ())
+    except ValidationError as error:
+        problems = problem_texts(projection.schema, field_problems(error))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a validator of the schema; pure, so it fails each time
+        problems = (f"(whole): raised {type(error).__name__}",)
+    else:
+        return model
+    return Failure(record.version, "unreadable_record", problems)
+
+
 def fold(
     projection: Projection[Any],
     record: Record,
@@ -89,7 +115,9 @@ def fold(
     annulment: RecordedEvent | None = None
     for event in events:
         rule = projection.rules.get(event.event_type)
-        occurred_at, note = _occurred_at(event)
+        occurred_at, note = event.occurred_at, None
+        if occurred_at > event.recorded_at:
+            occurred_at, note = _clamped(event)
         if event.version in annulled:
             passed = (*passed, event.version)
             entry = entry_of(event, None, occurred_at, "annulled", ())
@@ -139,7 +167,7 @@ def _step(
     except InvalidEventError as error:
         code, problems = "invalid_value", error.problems
     except PydanticSerializationError:
-        code, problems = "invalid_value", [FieldProblem("(whole)", "a value is not of its declared type")]
+        code, problems = "invalid_value", [FieldProblem("(whole)", "a value has no JSON form")]
     except ValidationError as error:
         code, problems = "invalid_record", field_problems(error)
     except MemoryError:
@@ -174,11 +202,9 @@ def _apply(projection: Projection[Any], rule: Rule, record: UnifiedSchema, event
     return evolved
 
 
-def _occurred_at(event: RecordedEvent) -> tuple[str, str | None]:
-    """The time that counts for the event, and whether it had to be corrected."""
-    if event.occurred_at > event.recorded_at and (
-        datetime.fromisoformat(event.occurred_at) - datetime.fromisoformat(event.recorded_at) > CLOCK_SKEW
-    ):
+def _clamped(event: RecordedEvent) -> tuple[str, str | None]:
+    """The time that counts for an event that happened after it was recorded, and whether it had to be corrected."""
+    if datetime.fromisoformat(event.occurred_at) - datetime.fromisoformat(event.recorded_at) > CLOCK_SKEW:
         return event.recorded_at, "clamped"
     return event.occurred_at, None
 

@@ -67,12 +67,12 @@ class SubSchemaLayout(NamedTuple):
         """The asserted fields as JSON values.
 
         Raises:
-            pydantic_core.PydanticSerializationError: a value is not of its declared type.
+            pydantic_core.PydanticSerializationError: a value has no JSON form.
         """
         if sub_schema is None:
             return {}
         values: dict[str, Json] = self.model.__pydantic_serializer__.to_python(
-            sub_schema, mode="json", by_alias=False, exclude_unset=True, exclude=self.computed, warnings="error"
+            sub_schema, mode="json", by_alias=False, exclude_unset=True, exclude=self.computed, warnings=False
         )
         if self.one_value:
             return {WHOLE: values} if values else {}
@@ -131,14 +131,16 @@ class Layout(Generic[Schema]):
         """
         return self._build(record.__dict__["id"], values)
 
-    def root_values(self, record: Schema) -> dict[str, Json]:
-        """The plain values at the top that were asserted, as JSON values.
+    def values(self, record: Schema, name: str) -> dict[str, Json]:
+        """The asserted fields of a sub-schema, or of `root`, as JSON values.
 
         Raises:
-            pydantic_core.PydanticSerializationError: a value is not of its declared type.
+            pydantic_core.PydanticSerializationError: a value has no JSON form.
         """
+        if name != ROOT:
+            return self.sub_schemas[name].values(record.__dict__[name])
         values: dict[str, Json] = record.__pydantic_serializer__.to_python(
-            record, mode="json", by_alias=False, include=record.__pydantic_fields_set__ & self.root, warnings="error"
+            record, mode="json", by_alias=False, include=record.__pydantic_fields_set__ & self.root, warnings=False
         )
         return values
 

@@ -13,7 +13,7 @@ from eventstore import canonical_json, normalize
 
 from .layout import Layout
 from .record import ABSENT, ROOT, Assertion, FieldChange, Json, Provenance, Values
-from .schema import UnifiedSchema, assertions, forget_assertions
+from .schema import Asserted, UnifiedSchema, assertions, forget_assertions
 
 _NOTHING: dict[str, Any] = {}
 _PLACE = itemgetter(0, 1)  # sub-schema and field of a change
@@ -50,31 +50,23 @@ def merge(
     Raises:
         InvalidEventError: a value that no backend could keep.
         pydantic.ValidationError: what remains after superseding is not a valid record.
-        pydantic_core.PydanticSerializationError: a value is not of its declared type.
+        pydantic_core.PydanticSerializationError: a value has no JSON form.
     """
     if after is before.record:
         return Merged(after, before.values, before.provenance, ())
+    asserted = assertions(after)
     values, provenance = before.values, before.provenance
     changes: list[FieldChange] = []
-    for name, asserted, new in _touched(layout, before.record, after):
-        said = {**provenance.get(name, _NOTHING)}
-        old = values.get(name, _NOTHING)
-        kept = {**old}
-        for field in {*asserted, *new, *old}:
-            change = _change(name, field, old.get(field, ABSENT), new.get(field, ABSENT))
-            if change is None and field not in asserted:
-                continue
-            superseded = not regardless and field in said and said[field].occurred_at > assertion.occurred_at
-            if change is not None:
-                changes.append(change._replace(superseded=True) if superseded else change)
-            if not superseded:
-                said[field] = assertion
-                _set(kept, change)
-        values, provenance = {**values, name: kept}, {**provenance, name: said}
-        if not kept:
-            del values[name]
+    for name in _touched(layout, before.record, after, asserted):
+        kept, said = {**values.get(name, _NOTHING)}, {**provenance.get(name, _NOTHING)}
+        new = layout.values(after, name)
+        changes += _merge_fields(name, asserted.get(name, ()), new, kept, said, assertion, regardless=regardless)
+        if said:
+            values, provenance = {**values, name: kept}, {**provenance, name: said}
+            if not kept:
+                del values[name]
     # What `evolve` made is valid; a record copied or made otherwise may be anything.
-    if not assertions(after) or any([change.superseded for change in changes]):
+    if not asserted or [change for change in changes if change.superseded]:
         after = layout.rebuild(after, values)
     forget_assertions(after)
     return Merged(after, values, provenance, tuple(sorted(changes, key=_PLACE) if len(changes) > 1 else changes))
@@ -83,11 +75,12 @@ def merge(
 def difference(before: Values, after: Values) -> tuple[FieldChange, ...]:
     """The fields in which two states differ."""
     return tuple(
-        FieldChange(name, field, old.get(field, ABSENT), new.get(field, ABSENT))
+        FieldChange(name, field, was, value)
         for name in sorted(before.keys() | after.keys())
         for old, new in [(before.get(name, _NOTHING), after.get(name, _NOTHING))]
         for field in sorted(old.keys() | new.keys())
-        if _unequal(old.get(field, ABSENT), new.get(field, ABSENT))
+        for was, value in [(old.get(field, ABSENT), new.get(field, ABSENT))]
+        if value != was or _differ_in_type(value, was)
     )
 
 
@@ -98,48 +91,59 @@ def apply_changes(values: Values, changes: tuple[FieldChange, ...]) -> Values:
         if change.superseded:
             continue
         fields = replayed.setdefault(change.sub_schema, {})
-        _set(fields, change)
+        _put(fields, change.field, change.new)
         if not fields:
             del replayed[change.sub_schema]
     return replayed
 
 
-def _change(name: str, field: str, was: Json, value: Json) -> FieldChange | None:
-    if value is was or not _unequal(value, was):
-        return None
-    return FieldChange(name, field, was, value if value is ABSENT else normalize(value, f"{name}.{field}"))
+def _merge_fields(
+    name: str,
+    asserted: Collection[str],
+    new: dict[str, Json],
+    kept: dict[str, Json],
+    said: dict[str, Assertion],
+    assertion: Assertion,
+    *,
+    regardless: bool,
+) -> list[FieldChange]:
+    """Merge the values `new` of a sub-schema into `kept`, and who said them into `said`; returns what changed."""
+    changes = []
+    for field in {*asserted, *new, *kept}:
+        was, value = kept.get(field, ABSENT), new.get(field, ABSENT)
+        differs = value is not was and (value != was or _differ_in_type(value, was))
+        if not (differs or field in asserted):
+            continue
+        known = said.get(field)
+        superseded = known is not None and known.occurred_at > assertion.occurred_at and not regardless
+        if differs:
+            value = value if value is ABSENT else normalize(value, f"{name}.{field}")
+            changes.append(FieldChange(name, field, was, value, superseded))
+        if not superseded:
+            said[field] = assertion
+            if differs:
+                _put(kept, field, value)
+    return changes
 
 
-def _set(fields: dict[str, Json], change: FieldChange | None) -> None:
-    if change is None:
-        return
-    if change.new is ABSENT:
-        fields.pop(change.field, None)
+def _put(fields: dict[str, Json], field: str, value: Json) -> None:
+    if value is ABSENT:
+        fields.pop(field, None)
     else:
-        fields[change.field] = change.new
+        fields[field] = value
 
 
-def _unequal(a: Json, b: Json) -> bool:
-    """Whether two values differ: a whole float and its integer do not, True and 1 do, however deep."""
-    if a != b:
-        return True
+def _differ_in_type(a: Json, b: Json) -> bool:
+    """Whether equal values differ nevertheless: a whole float and its integer do not, True and 1 do, however deep."""
     if type(a) is list or type(a) is dict:
         return canonical_json(normalize(a)) != canonical_json(normalize(b))
     return (type(a) is bool) is not (type(b) is bool)
 
 
-def _touched(
-    layout: Layout[Any], before: UnifiedSchema, after: UnifiedSchema
-) -> list[tuple[str, Collection[str], dict[str, Json]]]:
-    """The sub-schemas a rule may have changed: name, explicitly asserted fields, JSON values."""
-    asserted = assertions(after)
+def _touched(layout: Layout[Any], before: UnifiedSchema, after: UnifiedSchema, asserted: Asserted) -> list[str]:
+    """The sub-schemas that a rule may have changed."""
     was, now = before.__dict__, after.__dict__
-    touched: list[tuple[str, Collection[str], dict[str, Json]]] = [
-        (name, asserted.get(name, ()), sub_schema.values(now[name]))
-        for name, sub_schema in layout.sub_schemas.items()
-        if name in asserted or now[name] is not was[name]
-    ]
-    # Plain values are few and cheap to compare; only those set by a rule count as values.
-    if ROOT in asserted or any([now[name] is not was[name] for name in layout.root]):
-        touched.append((ROOT, asserted.get(ROOT, ()), layout.root_values(after)))
+    touched = [name for name in layout.sub_schemas if name in asserted or now[name] is not was[name]]
+    if ROOT in asserted or [name for name in layout.root if now[name] is not was[name]]:
+        touched.append(ROOT)
     return touched

@@ -10,34 +10,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from operator import attrgetter
+from time import monotonic
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from eventstore import (
-    EventStore,
-    HistoryForkedError,
-    InvalidClientIdError,
-    RecordedEvent,
-    StoreUnavailableError,
-    field_problems,
-)
+from eventstore import EventStore, HistoryForkedError, RecordedEvent, StoreUnavailableError
 
 from .announcing import announce
 from .annulment import annulled_versions
-from .errors import CommitConflictError, StreamBehindError
+from .errors import CommitConflictError, OutOfTimeError, StreamBehindError
 from .fingerprint import code_fingerprint
-from .fold import Failure, Folded
+from .fold import Failure, Folded, model_of
+from .parking import may_be_passed, on_its_way, park
 from .ports import Commit, Loaded, ProjectionStore
-from .problems import problem_texts
 from .record import Parked, Record, empty_record
 from .refold import fold_portions
 from .rules import Projection
-from .schema import UnifiedSchema
 
 _log = logging.getLogger(__name__)
 
-_CATCHING_UP = "catching_up"
 _ROUNDS = 20  # lost commits before giving up; each means that another projector made progress
 _WORKERS = 8
 
@@ -88,6 +78,8 @@ class Projector:
             publisher. What it misses, the outbox sweep finds; so an error it raises is logged and ends there.
         announcing: False for a rebuild, which tells the world nothing.
         workers: clients worked on side by side, where a store commits them one by one.
+        budget: seconds after which a call leaves what is not done to the next one.
+        clock: seconds that pass, wherever they start.
     """
 
     def __init__(
@@ -99,6 +91,8 @@ class Projector:
         on_announced: Callable[[Sequence[str]], None] | None = None,
         announcing: bool = True,
         workers: int = _WORKERS,
+        budget: float = 60.0,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.projection = projection
         self._events = events
@@ -106,6 +100,8 @@ class Projector:
         self._on_announced = on_announced
         self._announcing = announcing
         self._workers = workers
+        self._budget = budget
+        self._clock = clock
         self.fingerprint = code_fingerprint(projection)
 
     def catch_up(self, client_id: str, target: Target) -> Record:
@@ -116,6 +112,7 @@ class Projector:
 
         Raises:
             StreamBehindError: the stream ends before the target.
+            OutOfTimeError: the budget was used up on the way; what was committed stays.
             CommitConflictError: other projectors won every round.
             StoreUnavailableError: a database is out of reach.
         """
@@ -188,6 +185,7 @@ class Projector:
 
         Returns what kept the client from its target.
         """
+        deadline, progressed = self._clock() + self._budget, False
         for _ in range(_ROUNDS):
             record = loaded.record or empty_record(client_id)
             if target.refold:
@@ -199,14 +197,16 @@ class Projector:
                     return None
             stored: Loaded | None = loaded
             for step in self._steps(record, target, at_least):
+                if progressed and self._clock() > deadline:
+                    return OutOfTimeError(client_id, at_least, record.version)
                 stored = yield self._commit(loaded, step)
                 if stored is None:
                     break
-                loaded = stored
+                loaded, record, progressed = stored, step.record, True
             if stored is not None:
-                record = loaded.record or record
-                behind = record.version < at_least and not _is_stuck(record)
-                return StreamBehindError(client_id, at_least, record.version) if behind else None
+                return (
+                    None if may_be_passed(record, at_least) else StreamBehindError(client_id, at_least, record.version)
+                )
             loaded = self._store.load([client_id])[client_id]
         return CommitConflictError(client_id, _ROUNDS)
 
@@ -214,25 +214,24 @@ class Projector:
         """What has to be committed, one after the other."""
         parked = record.parked
         if parked is not None and not self._is_worth_a_try(parked, target):
-            if parked.waiting_for < at_least:
-                yield _Step(record._replace(parked=parked._replace(waiting_for=at_least)))
+            waiting_for = self._within_stream(record, at_least) if parked.waiting_for < at_least else 0
+            if parked.waiting_for < waiting_for:
+                yield _Step(record._replace(parked=parked._replace(waiting_for=waiting_for)))
             return
-        resumes = parked is not None or target.refold
+        goal = at_least if parked is not None or target.refold else 0
         went_on = False
         try:
-            model = _model(self.projection, record)
+            model = model_of(self.projection, record)
             if isinstance(model, Failure):
                 yield _Step(self._park(record, model, at_least))
                 return
             events = self._events_after(record, target, at_least)
             for folded in fold_portions(self.projection, self._events, record, events, model=model):
                 went_on = True
-                if folded.failure is not None:
-                    yield _Step(self._park(folded.record, folded.failure, at_least), folded)
-                elif resumes and folded.record.version < at_least:
-                    yield _Step(_on_its_way(folded.record, at_least), folded)
+                if folded.failure is None:
+                    yield _Step(on_its_way(folded.record, goal), folded)
                 else:
-                    yield _Step(folded.record, folded)
+                    yield _Step(self._park(folded.record, folded.failure, at_least), folded)
         except HistoryForkedError as error:
             yield _Step(self._park(record, Failure(error.version, "history_forked", ()), at_least))
         else:
@@ -240,9 +239,11 @@ class Projector:
                 yield _Step(record._replace(parked=None))
 
     def _park(self, record: Record, failure: Failure, at_least: int) -> Record:
-        waiting_for = max(at_least, failure.version)
-        parked = Parked(failure.version, waiting_for, failure.code, failure.problems, self.fingerprint)
-        return record._replace(parked=parked)
+        return park(record, failure, self._within_stream(record, at_least), self.fingerprint)
+
+    def _within_stream(self, record: Record, at_least: int) -> int:
+        """A version to wait for: who asks for one that does not exist must not make the record wait for ever."""
+        return min(at_least, self._events.head(record.client_id).version)
 
     def _is_worth_a_try(self, parked: Parked, target: Target) -> bool:
         return target.retry or parked.fingerprint != self.fingerprint or bool(annulled_versions(target.known))
@@ -278,28 +279,3 @@ def _groups(targets: Iterable[tuple[str, Target]], size: int) -> Iterator[dict[s
     source = iter(targets)
     while group := dict(islice(source, size)):
         yield group
-
-
-def _is_stuck(record: Record) -> bool:
-    """Whether the record is parked at something that fails, rather than on its way."""
-    return record.parked is not None and record.parked.code != _CATCHING_UP
-
-
-def _on_its_way(record: Record, waiting_for: int) -> Record:
-    """The record in the middle of a catch-up that no cursor stands for, so that any projector takes it up again."""
-    return record._replace(parked=Parked(record.version, waiting_for, _CATCHING_UP, (), ""))
-
-
-def _model(projection: Projection[Any], record: Record) -> UnifiedSchema | Failure:
-    """The record as model, or why the running schema cannot read it."""
-    try:
-        model: UnifiedSchema = projection.build(record.client_id, record.values)
-    except InvalidClientIdError:
-        return Failure(record.version, "invalid_client_id", ())
-    except ValidationError as error:
-        return Failure(record.version, "unreadable_record", problem_texts(projection.schema, field_problems(error)))
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a validator of the schema; pure, so it fails each time
-        return Failure(record.version, "unreadable_record", (f"(whole): raised {type(error).__name__}",))
-    return model

@@ -7,11 +7,13 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import ValidationError
 
-from eventstore import EventStore
+from eventstore import SAFE_INTEGER, EventStore, field_problems
 
-from .errors import InvalidCursorError, UnknownClientError
+from .errors import InvalidCursorError, UnknownClientError, UnreadableRecordError
 from .ports import AuditFilter, AuditLog, ProjectionStore
+from .problems import problem_texts
 from .record import Assertion, AuditEntry, Json, Record
 from .refold import refold
 from .rules import Projection
@@ -85,21 +87,24 @@ class RecordReader:
 
         Raises:
             UnknownClientError: there is none.
+            UnreadableRecordError: the running schema cannot read it.
         """
-        record = self._store.load([client_id])[client_id].record
-        if record is None:
-            raise UnknownClientError(client_id)
-        return RecordView(record, self._projection.build(client_id, record.values))
+        record = self._record(client_id)
+        try:
+            return RecordView(record, self._projection.build(client_id, record.values))
+        except ValidationError as error:
+            problems = problem_texts(self._projection.schema, field_problems(error))
+            raise UnreadableRecordError(client_id, problems) from None  # pydantic's own text may quote values
 
     def as_of_version(self, client_id: str, version: int) -> RecordView:
-        """The record right after the event of that version; the latest if there are fewer.
+        """The record right after the event of that version; the latest if there are fewer or an event before it fails.
 
         Reads the history up to there, a portion at a time.
 
         Raises:
             UnknownClientError: the client has no event up to there.
         """
-        folded = refold(self._projection, self._events, client_id, until=version)
+        folded = refold(self._projection, self._events, client_id, until=min(version, SAFE_INTEGER))
         if folded.record.version == 0:
             raise UnknownClientError(client_id)
         return RecordView(folded.record, folded.model)
@@ -152,7 +157,7 @@ class RecordReader:
         Raises:
             UnknownClientError: there is no record.
         """
-        record = self.current(client_id).record
+        record = self._record(client_id)
         fields = [
             (name, field, value, record.provenance[name][field])
             for name, values in sorted(record.values.items())
@@ -163,6 +168,12 @@ class RecordReader:
             for version in {asserted.version for *_, asserted in fields}
         }
         return [Blame(name, field, value, said, entries[said.version]) for name, field, value, said in fields]
+
+    def _record(self, client_id: str) -> Record:
+        record = self._store.load([client_id])[client_id].record
+        if record is None:
+            raise UnknownClientError(client_id)
+        return record
 
 
 def _scope(generation: str, client_id: str, where: AuditFilter) -> str:
@@ -179,6 +190,7 @@ def _after(cursor: str, scope: str) -> int:
         found = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (Base64Error, ValueError):
         raise InvalidCursorError from None
-    if not (isinstance(found, list) and len(found) == 2 and found[0] == scope and type(found[1]) is int):  # noqa: PLR2004 - what _cursor writes
-        raise InvalidCursorError
-    return found[1]
+    match found:
+        case [str(scoped), int(version)] if scoped == scope and 0 <= version <= SAFE_INTEGER:
+            return version
+    raise InvalidCursorError

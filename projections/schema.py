@@ -54,7 +54,9 @@ class UnifiedSchema(BaseModel):
         """
         layout = layout_of(type(self))
         present = self.__dict__
-        state = {name: present[name] for name in self.__pydantic_fields_set__}
+        state = {**present}
+        for name in layout.root - self.__pydantic_fields_set__:
+            del state[name]  # a default was asserted by nobody
         asserted = {**assertions(self)}
         for name, change in changes.items():
             sub_schema = layout.sub_schemas.get(name)

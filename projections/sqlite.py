@@ -81,6 +81,11 @@ _FILTERS = """
         WHERE ifnull(:sub_schema, value ->> '$.sub_schema') = value ->> '$.sub_schema'
           AND ifnull(:field, value ->> '$.field') = value ->> '$.field'))
 """
+# A client that is folded again mostly comes to the same entries; those are not written again.
+_UPSERT_AUDIT = """
+    INSERT INTO audit VALUES (?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET body = excluded.body WHERE body <> excluded.body
+"""
 
 
 def open_projections(directory: Path) -> SqliteDatabase:
@@ -260,7 +265,7 @@ class SqliteProjectionStore:
                 outbox.append((self._projection, entry.client_id, entry.seq, now, _text(outbox_document(entry))))
             results.append(Loaded(record, str(tag), told, told_tag))
         connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", records)
-        connection.executemany("INSERT OR REPLACE INTO audit VALUES (?, ?, ?, ?)", audit)
+        connection.executemany(_UPSERT_AUDIT, audit)
         connection.executemany("INSERT OR REPLACE INTO announced VALUES (?, ?, ?, ?)", announced)
         connection.executemany("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?)", outbox)
         return results

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field, ValidationError
 
 from eventstore import (
     ANY,
+    Event,
     EventData,
     InvalidEventError,
     RecordedEvent,
@@ -54,7 +56,7 @@ def test_a_source_is_a_short_plain_word(source: str) -> None:
     """Anything but lower-case letters, digits, `-` and `_`, and the reserved source, is refused by name."""
     with pytest.raises(InvalidEventError) as caught:
         events.event_data(EmailChanged(email="a"), source=source, key="1", occurred_at=NOON)
-    assert [problem.path for problem in caught.value.problems][0] == "source"
+    assert caught.value.problems[0].path == "source"
 
 
 @pytest.mark.parametrize(
@@ -156,9 +158,6 @@ def test_a_lost_moved_or_inserted_event_shows(stream: list[RecordedEvent]) -> No
 
 def test_problems_of_a_model_come_with_its_limits() -> None:
     """A reader learns what was expected, and never what came."""
-    from pydantic import Field, ValidationError
-
-    from eventstore import Event
 
     class Ordered(Event):
         sku: str = Field(min_length=3)

@@ -1,11 +1,14 @@
 """Deliveries from the outside: what the target gets, what is written down, what comes next."""
 
-from threading import Event, Thread
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier, Event, Thread
 
 import pytest
 
 from eventstore import SqliteDatabase, StoreUnavailableError
 from integrations import (
+    Deliverer,
     Delivery,
     DeliveryResult,
     Effect,
@@ -16,7 +19,7 @@ from integrations import (
     UnknownIntegrationError,
     Verdict,
 )
-from tests.integrations.world import OK, Client, Clock, Mail, TargetDouble, World, client
+from tests.integrations.world import OK, Client, Clock, Mail, TargetDouble, World, client, mail
 
 CLAIM = 30.0
 DENIED_PAUSE = 900.0
@@ -259,6 +262,23 @@ def test_two_deliverers_make_one_call(world: World) -> None:
     assert world.state().delivered == 1
 
 
+def test_of_two_who_see_the_same_work_one_calls(database: SqliteDatabase, clock: Clock) -> None:
+    """If both have read record and state before either claims, the claim decides; the other one leaves."""
+    both = Barrier(2)
+
+    def mapping(record: Client) -> Mail | None:
+        both.wait(10)
+        return mail(record)
+
+    world = World(database, clock, mapping=mapping)
+    world.announce("c1", "a@x")
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda each: each.deliver("c1", "crm"), [world.deliverer, world.another_deliverer()]))
+    assert len(world.target.calls) == 1
+    assert DeliveryResult.DELIVERED in results
+    assert len(set(results)) == 2
+
+
 def test_what_is_announced_during_a_call_follows_at_once(world: World) -> None:
     """If wanted moved on while the target was called, the same caller goes on with the newer record."""
     world.announce("c1", "a@x")
@@ -297,6 +317,55 @@ def test_a_call_that_outlived_its_claim_is_made_good_for(world: World, clock: Cl
     assert world.target.bodies == [{"email": "a@x"}, {"email": "b@x"}, {"email": "b@x"}]
     assert [entry.number for entry in world.log()] == [1, 2, 3]
     assert world.state().due_at is None
+
+
+def test_a_call_that_outlived_its_claim_leaves_the_next_one_alone(world: World, clock: Clock) -> None:
+    """While somebody else is calling, the end of the late call does not end that claim."""
+    slow = TargetDouble()
+    slow.hold = Event()
+    integration = replace(world.integration, strategy=slow)
+    other = Thread(target=world.another_deliverer(integrations=[integration]).deliver, args=("c1", "crm"))
+
+    def overtaken() -> None:
+        clock.advance(CLAIM + 1)
+        other.start()
+        assert slow.entered.wait(10)
+
+    world.announce("c1", "a@x")
+    world.target.during = overtaken
+    assert world.deliverer.deliver("c1", "crm") is DeliveryResult.CLAIMED
+    assert world.another_deliverer().deliver("c1", "crm") is DeliveryResult.CLAIMED
+    slow.hold.set()
+    other.join(10)
+    assert len(slow.calls) == 2  # one more, since the late call may have landed after the first
+    assert world.state().due_at is None
+
+
+def test_a_client_erased_during_a_call_stays_erased(world: World, database: SqliteDatabase) -> None:
+    """If the state is gone when the call ends, nothing of the client is written again."""
+
+    def erase() -> None:
+        database.write(lambda connection: connection.execute("DELETE FROM deliveries"))
+
+    world.announce("c1", "a@x")
+    world.target.during = erase
+    assert world.deliverer.deliver("c1", "crm") is DeliveryResult.IDLE
+    assert list(world.store.of_client("c1")) == []
+    assert world.log() == []
+
+
+def test_a_record_that_does_not_fit_its_schema_fails_that_client(database: SqliteDatabase, clock: Clock) -> None:
+    """A stored record that the running schema refuses is listed, not raised to everybody."""
+    world = World(database, clock)
+
+    def read(_: str) -> Client:
+        return Client.model_validate({"id": {"number": "1"}, "contact": {"email": 7}})
+
+    deliverer = Deliverer([world.integration], world.store, world.store, read, clock=clock)
+    world.announce("c1", "a@x")
+    assert deliverer.deliver("c1", "crm") is DeliveryResult.FAILED
+    assert world.state().failed_code == "record_invalid"
+    assert deliverer.dry_run("c1", "crm") == ("failed", None, "record_invalid")
 
 
 def test_a_mapping_that_raises_fails_that_client_alone(database: SqliteDatabase, clock: Clock) -> None:

@@ -12,13 +12,14 @@ from integrations import (
     Delivery,
     DeliveryResult,
     DeliveryState,
+    Effect,
     HeldState,
     LogEntry,
     Outcome,
     SqliteDeliveryStore,
+    Verdict,
 )
 from tests.integrations.world import OK, Clock, World
-
 
 Saved = TypeVar("Saved")
 
@@ -186,3 +187,20 @@ def test_an_announcement_that_was_interrupted_is_noted_again(world: World, morta
     world.announce("c1", "a@x")
     assert world.deliverer.deliver("c1", "crm") is DeliveryResult.DELIVERED
     assert mortal.seqs == [1]
+
+
+def test_doubt_outlives_a_call_that_had_no_effect(database: SqliteDatabase, clock: Clock) -> None:
+    """B may have landed before its process died; the next call never left; back at A, the target is still told."""
+    world = World(database, clock)
+    world.announce("c1", "a@x")
+    world.deliverer.deliver("c1", "crm")
+    world.announce("c1", "b@x")
+    world.target.script(KilledError(), Outcome(verdict=Verdict.RETRY, code="unreachable", effect=Effect.NONE))
+    with pytest.raises(KilledError):
+        world.deliverer.deliver("c1", "crm")
+    clock.advance(30)
+    assert world.deliverer.deliver("c1", "crm") is DeliveryResult.RETRYING
+    world.announce("c1", "a@x")
+    clock.advance(30)
+    assert world.deliverer.deliver("c1", "crm") is DeliveryResult.DELIVERED
+    assert world.target.bodies[-1] == {"email": "a@x"}

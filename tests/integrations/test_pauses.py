@@ -94,6 +94,21 @@ def test_one_caller_probes_when_a_pause_ends(world: World, clock: Clock) -> None
     assert world.deliverer.deliver("c3", "crm") is DeliveryResult.DELIVERED
 
 
+def test_a_probe_is_won_by_one_of_those_who_remember_the_pause(world: World, clock: Clock) -> None:
+    """A process that saw the pause a moment ago, and that it ends now, does not call beside the one that probes."""
+    announce_many(world, 3)
+    other = world.another_deliverer()
+    world.target.script(THROTTLED)
+    world.deliverer.deliver("c1", "crm")
+    clock.advance(118)
+    assert other.deliver("c3", "crm") is DeliveryResult.PAUSED
+    clock.advance(3)
+    world.target.during = lambda: results.append(other.deliver("c3", "crm"))
+    results: list[DeliveryResult] = []
+    assert world.deliverer.deliver("c2", "crm") is DeliveryResult.DELIVERED
+    assert results == [DeliveryResult.PAUSED]
+
+
 @pytest.mark.parametrize(
     "outcome",
     [

@@ -225,10 +225,9 @@ def test_a_topic_that_is_down_stops_publishing(
         commit(outbox, client_id, 1, "contact")
     down = TopicUnavailableError("as the test wants it")
     recorder.failing = dict.fromkeys(clients, down)
-    recorder.failing["c0"] = down
     with pytest.raises(TopicUnavailableError):
         publisher.publish(clients)
     assert len(outbox.waiting()) == 40
-    assert len(recorder.calls) < 40
+    assert len(recorder.calls) <= 8  # those that had begun
     recorder.failing = {}
     assert publisher.publish(outbox.waiting()) == 40

@@ -101,7 +101,7 @@ def test_success_delivers(rest: RestTarget, status: int) -> None:
 )
 def test_trouble_is_retried(rest: RestTarget, status: int, effect: Effect) -> None:
     """Throttling and server errors are retried; what a gateway answers may still be applied behind it."""
-    rest.script(*[Fault(status=status)] * 3)
+    rest.script(*[Fault(status=status)] * 3)  # for the tries inside the call
     assert ending(crm(rest).send(BODY, delivery())) == (Verdict.RETRY, f"http_{status}", effect)
 
 
@@ -164,34 +164,34 @@ def test_retry_after_is_passed_on_at_once(rest: RestTarget) -> None:
     assert len(rest.requests) == 1
 
 
-def test_what_may_be_repeated_is_tried_again_inside_the_call(rest: RestTarget) -> None:
-    """A PUT that met a busy server goes through a moment later; the pauses grow."""
-    rest.put("contacts", "1", {})
-    rest.script(Fault(status=503), Fault(status=503))
+def test_what_had_no_effect_is_tried_again_inside_the_call(rest: RestTarget) -> None:
+    """A target that is not ready for the call gets it a moment later; the pauses grow."""
+    rest.script(Fault(status=425), Fault(status=425))
     pauses: list[float] = []
     strategy = crm(rest, sleep=pauses.append, random=lambda: 1.0)
-    assert strategy.send(BODY, delivery(remote="1")).verdict is Verdict.DELIVERED
+    assert strategy.send(BODY, delivery()).verdict is Verdict.DELIVERED
     assert pauses == [0.2, 0.8]
     assert len({each.headers["idempotency-key"] for each in rest.requests}) == 1
 
 
-def test_a_create_is_not_repeated_inside_the_call(rest: RestTarget) -> None:
-    """A POST that a busy server may have applied is left to the next attempt, which knows the doubt."""
-    rest.script(Fault(status=503))
-    assert ending(crm(rest).send(BODY, delivery())) == (Verdict.RETRY, "http_503", Effect.POSSIBLE)
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_what_may_have_had_an_effect_is_not_repeated_inside_the_call(rest: RestTarget, status: int) -> None:
+    """It is left to the next attempt, which knows the doubt."""
+    rest.script(Fault(status=status))
+    assert crm(rest).send(BODY, delivery()).verdict is Verdict.RETRY
     assert len(rest.requests) == 1
 
 
 def test_tries_end_with_the_time(rest: RestTarget) -> None:
     """Ten seconds are the end of a call, however short its tries are."""
-    rest.put("contacts", "1", {})
-    rest.script(*[Fault(status=503)] * 3)
+    rest.script(*[Fault(status=425)] * 3)
     now = [0.0]
 
     def sleep(_: float) -> None:
         now[0] += 9.5
 
-    assert crm(rest, clock=lambda: now[0], sleep=sleep).send(BODY, delivery(remote="1")).code == "http_503"
+    strategy = crm(rest, clock=lambda: now[0], sleep=sleep, random=lambda: 1.0)
+    assert strategy.send(BODY, delivery()).code == "http_425"
     assert len(rest.requests) == 2
 
 
@@ -203,6 +203,13 @@ def test_nobody_there_is_certain(rest: RestTarget) -> None:
     strategy = RESTIntegration(f"http://127.0.0.1:{port}", create="POST /contacts", sleep=pauses.append)
     assert ending(strategy.send(BODY, delivery())) == (Verdict.RETRY, "unreachable", Effect.NONE)
     assert len(pauses) == 2
+
+
+def test_a_broken_handshake_is_certain(rest: RestTarget) -> None:
+    """Where no secure connection can be made, nothing was sent."""
+    strategy = RESTIntegration(rest.url.replace("http", "https"), create="POST /contacts", sleep=lambda _: None)
+    assert ending(strategy.send(BODY, delivery())) == (Verdict.RETRY, "tls", Effect.NONE)
+    assert rest.requests == []
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
@@ -257,6 +264,13 @@ def test_an_ambiguous_lookup_is_refused(rest: RestTarget) -> None:
     outcome = crm(rest, lookup="GET /contacts?email={email}").send(BODY, delivery(uncertain=True))
     assert ending(outcome) == (Verdict.FAILED, "lookup_ambiguous", Effect.NONE)
     assert len(rest.requests) == 1
+
+
+def test_a_lookup_without_answer_has_no_effect(rest: RestTarget) -> None:
+    """A question that got lost leaves the target as it was: nobody has to wait for it to land."""
+    rest.script(Fault(drop="after"))
+    outcome = crm(rest, lookup="GET /contacts?email={email}").send(BODY, delivery(uncertain=True))
+    assert ending(outcome) == (Verdict.RETRY, "connection_lost", Effect.NONE)
 
 
 def test_a_lookup_that_fails_creates_nothing(rest: RestTarget) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
-from threading import Event, Lock, Thread
+from threading import Condition, Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -122,6 +122,8 @@ class RestTarget:
         self._ids, self._token_ids = count(1), count(1)
         self._lock = Lock()
         self._arrived = Event()
+        self._under_way = 0
+        self._idle = Condition()
         self._server = _Server(self)
 
     @property
@@ -187,8 +189,24 @@ class RestTarget:
             raise TimeoutError("no request arrived")
         self._arrived.clear()
 
+    def wait_until_idle(self) -> None:
+        """Return once every request that arrived has been dealt with, also those whose caller gave up."""
+        with self._idle:
+            if not self._idle.wait_for(lambda: self._under_way == 0, _PATIENCE):
+                raise TimeoutError("a request is still under way")
+
     def handle(self, request: Received) -> Answer | None:
         """The answer to a request, None to close the connection without one."""
+        with self._idle:
+            self._under_way += 1
+        try:
+            return self._handle(request)
+        finally:
+            with self._idle:
+                self._under_way -= 1
+                self._idle.notify_all()
+
+    def _handle(self, request: Received) -> Answer | None:
         if request.path == "/token":
             return self._with_faults(request, self.token_requests, self._token_faults, self._token)
         return self._with_faults(request, self.requests, self._faults, self._api)

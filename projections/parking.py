@@ -1,0 +1,31 @@
+"""Parked clients: where one stands, what is in its way, and the version from which on it is one among others again.
+
+Events behind the one that fails are passed by every cursor, so the record itself has to remember how far it has to come.
+It does so until it is there: a client that goes on stays marked as catching up in every commit before that, and any
+projector that meets the mark takes it up again.
+"""
+
+from .fold import Failure
+from .record import Parked, Record
+
+CATCHING_UP = "catching_up"
+
+
+def park(record: Record, failure: Failure, waiting_for: int, fingerprint: str) -> Record:
+    """The record, parked because of a failure of the code with that fingerprint."""
+    waiting_for = max(waiting_for, failure.version)
+    return record._replace(parked=Parked(failure.version, waiting_for, failure.code, failure.problems, fingerprint))
+
+
+def on_its_way(record: Record, waiting_for: int) -> Record:
+    """The record, marked as on its way if it is not there yet; every fingerprint differs from the one it bears."""
+    if record.version >= waiting_for:
+        return record._replace(parked=None)
+    return record._replace(parked=Parked(record.version, waiting_for, CATCHING_UP, (), ""))
+
+
+def may_be_passed(record: Record, version: int) -> bool:
+    """Whether a cursor may pass that version: it is reached, or the record is stuck and knows that it is waited for."""
+    if record.parked is None or record.parked.code == CATCHING_UP:
+        return record.version >= version
+    return record.parked.waiting_for >= version

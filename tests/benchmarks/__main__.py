@@ -1,0 +1,32 @@
+"""`python -m tests.benchmarks [--quick] [--out FILE]`: every figure, as a table and as JSON lines."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import append, http, memory, projecting
+from .harness import Figure, report
+
+
+def all_figures(*, quick: bool) -> Iterator[Figure]:
+    """The figures, in the order in which they are measured."""
+    rounds = 1 if quick else 3
+    yield from append.figures(400 if quick else 2000, rounds)
+    yield from projecting.figures(100 if quick else 1000, rounds)
+    if not quick:
+        yield from (figure._replace(name=f"{figure.name}, 200,000 events") for figure in projecting.figures(10_000, 1))
+    yield from http.figures(500 if quick else 5000)
+    yield from memory.figures((50, 200) if quick else (1000, 10_000))
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument("--out", type=Path, help="file for the JSON lines")
+    arguments = parser.parse_args()
+    report(all_figures(quick=arguments.quick), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+from tests.crash.flow_round import zygote
+
+__all__ = ["zygote"]

@@ -1,0 +1,157 @@
+"""A place to project the sample clients on SQLite, and an oracle that works records out in another way."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from eventstore import (
+    ANY,
+    Event,
+    EventData,
+    RecordedEvent,
+    SqliteCheckpointStore,
+    SqliteEventStore,
+    open_events,
+    utc_text,
+)
+from projections import (
+    ABSENT,
+    ROOT,
+    WHOLE,
+    AuditEntry,
+    AuditFilter,
+    FeedFollower,
+    OutboxEntry,
+    Projection,
+    Projector,
+    Record,
+    RecordReader,
+    SqliteProjectionStore,
+    Target,
+    open_projections,
+)
+from tests.support.clients import NOON, clients, fact
+
+RECORDED_AT = NOON + timedelta(days=1)
+
+
+def recorded(client_id: str, *facts: Event | EventData, first: int = 1) -> list[RecordedEvent]:
+    """The facts as events with versions from `first` on, for folds without a store; the hashes are made up."""
+    data = [each if isinstance(each, EventData) else fact(each) for each in facts]
+    return [
+        RecordedEvent(
+            client_id=client_id,
+            version=version,
+            event_id=each.event_id,
+            event_type=each.event_type,
+            schema_version=each.schema_version,
+            source=each.source,
+            occurred_at=utc_text(each.occurred_at),
+            recorded_at=utc_text(RECORDED_AT),
+            correlation_id=each.correlation_id,
+            traceparent=each.traceparent,
+            data=each.data,
+            hash=f"hash of {version}",
+        )
+        for version, each in enumerate(data, first)
+    ]
+
+
+class World:
+    """Stores of one projection in a directory; each instance is what another process would see.
+
+    Args:
+        directory: where the files are.
+        projection: what is projected.
+        clock: recording and outbox times.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        projection: Projection[Any] = clients,
+        *,
+        clock: Callable[[], datetime] = lambda: RECORDED_AT,
+    ) -> None:
+        self.projection = projection
+        self._events, self._projections = open_events(directory), open_projections(directory)
+        self.events = SqliteEventStore(self._events, clock=clock)
+        self.store = SqliteProjectionStore(self._projections, projection, clock=clock)
+        self.checkpoints = SqliteCheckpointStore(self._projections)
+        self.reader = RecordReader(projection, self.events, self.store, self.store)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._events.close()
+        self._projections.close()
+
+    def tell(self, client_id: str, *facts: Event | EventData) -> list[RecordedEvent]:
+        """Append facts to a client's stream."""
+        data = [each if isinstance(each, EventData) else fact(each) for each in facts]
+        return list(self.events.append(client_id, data, expected_version=ANY).events)
+
+    def projector(self, **options: Any) -> Projector:
+        """A projector as a process of its own would have it."""
+        return Projector(self.projection, self.events, self.store, **options)
+
+    def follower(self, projector: Projector | None = None, **options: Any) -> FeedFollower:
+        """A sweep."""
+        return FeedFollower(projector or self.projector(), self.events, self.checkpoints, **options)
+
+    def catch_up(self, client_id: str, **target: Any) -> Record:
+        """Bring a client to the end of its stream."""
+        return self.projector().catch_up(client_id, Target(self.events.head(client_id).version, **target))
+
+    def record(self, client_id: str) -> Record:
+        """The record as stored; there has to be one."""
+        record = self.store.load([client_id])[client_id].record
+        assert record is not None, "there is no record"
+        return record
+
+    def stream(self, client_id: str) -> list[RecordedEvent]:
+        """All events of a client."""
+        return list(self.events.read(client_id))
+
+    def trail(self, client_id: str) -> Sequence[AuditEntry]:
+        """All audit entries of a client."""
+        return self.store.entries(client_id, AuditFilter(), limit=100_000)
+
+    def outbox(self, client_id: str) -> Sequence[OutboxEntry]:
+        """What still has to be published of a client."""
+        return self.store.pending(client_id)
+
+
+def oracle(stream: Iterable[RecordedEvent]) -> dict[str, dict[str, Any]]:
+    """The values that a history comes to, worked out without folding: per field the newest assertion is picked.
+
+    Knows neither failures, annulments nor `late="apply"`.
+    """
+    said: dict[tuple[str, str], list[tuple[str, int, Any]]] = {}
+    for event in stream:
+        for place, value in _asserted(event).items():
+            said.setdefault(place, []).append((event.occurred_at, event.version, value))
+    values: dict[str, dict[str, Any]] = {}
+    for (name, field), assertions in said.items():
+        value = max(assertions, key=lambda assertion: assertion[:2])[2]
+        if value is not ABSENT:
+            values.setdefault(name, {})[field] = value
+    return values
+
+
+def _asserted(event: RecordedEvent) -> dict[tuple[str, str], Any]:
+    data = event.data
+    no_contact = {("contact", "email"): ABSENT, ("contact", "phone"): ABSENT}
+    told = {("contact", field): value for field, value in data.items() if value is not None}
+    by_type: dict[str, Callable[[], dict[tuple[str, str], Any]]] = {
+        "client.contacted": lambda: told,
+        "client.contact_replaced": lambda: no_contact | told,
+        "client.contact_removed": lambda: no_contact,
+        "client.moved": lambda: {("address", WHOLE): data},
+        "client.address_removed": lambda: {("address", WHOLE): ABSENT},
+        "client.tagged": lambda: {("profile", "tags"): data["tags"]},
+        "client.graded": lambda: {(ROOT, "segment"): data["segment"]},
+        "client.scored": lambda: {(ROOT, "score"): data["score"]},
+        "client.visited": dict,
+    }
+    return by_type[event.event_type]()
