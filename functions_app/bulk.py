@@ -71,7 +71,7 @@ def import_file(
     """
     total = Imported()
     with TemporaryDirectory(prefix="client-flow-") as scratch, opened(path) as file:
-        lines = csv_lines(file, columns) if path.suffix.lower() == ".csv" else json_lines(file)
+        lines = csv_lines(file, columns, key) if path.suffix.lower() == ".csv" else json_lines(file)
         counts = _Occurrences(Path(scratch))
         while portion := list(islice(lines, _PORTION)):
             keys = [_column(line, key) for line in portion] if key else counts.keys(portion)

@@ -29,11 +29,13 @@ class SubSchema(BaseModel):
     Late events and audit work field by field; what is inside a field (a list, a model) is one value.
     """
 
-    # Fields are stored under their names, whatever aliases they have; and errors are not to quote values.
+    # Fields are stored under their names, whatever aliases they have; what is not finite is to be refused rather than
+    # stored as null; and errors are not to quote values.
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        ser_json_inf_nan="constants",
         hide_input_in_errors=True,
         validate_by_name=True,
         validate_by_alias=True,
@@ -130,6 +132,18 @@ class Layout(Generic[Schema]):
             pydantic.ValidationError: they do not fit the schema.
         """
         return self._build(record.__dict__["id"], values)
+
+    def validated(self, record: Schema) -> Schema:
+        """The record with what was set in it validated, as it may be a copy made without.
+
+        Raises:
+            pydantic.ValidationError: it does not fit the schema.
+        """
+        fields = record.__dict__
+        validated: Schema = self.schema.__pydantic_validator__.validate_python(
+            {name: fields[name] for name in record.__pydantic_fields_set__}
+        )
+        return validated
 
     def values(self, record: Schema, name: str) -> dict[str, Json]:
         """The asserted fields of a sub-schema, or of `root`, as JSON values.

@@ -55,6 +55,8 @@ def merge(
     if after is before.record:
         return Merged(after, before.values, before.provenance, ())
     asserted = assertions(after)
+    if not asserted:  # what `evolve` made is valid, a record copied or made otherwise may be anything
+        after = layout.validated(after)
     values, provenance = before.values, before.provenance
     changes: list[FieldChange] = []
     for name in _touched(layout, before.record, after, asserted):
@@ -65,7 +67,6 @@ def merge(
             values, provenance = {**values, name: kept}, {**provenance, name: said}
             if not kept:
                 del values[name]
-    # What `evolve` made is valid; a record copied or made otherwise may be anything.
     if not asserted or [change for change in changes if change.superseded]:
         after = layout.rebuild(after, values)
     forget_assertions(after)

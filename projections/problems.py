@@ -12,9 +12,11 @@ from pydantic import BaseModel
 
 from eventstore import FieldProblem
 
+from .record import ROOT
+
 
 def problem_texts(model: type[BaseModel] | None, problems: Iterable[FieldProblem]) -> tuple[str, ...]:
-    """`path: problem` for each problem, without repeats.
+    """`path: problem` for each problem, without repeats; a plain value at the top stands under its own name.
 
     Args:
         model: what the paths lead through; None if nothing is known of it, and no path is kept.
@@ -25,7 +27,8 @@ def problem_texts(model: type[BaseModel] | None, problems: Iterable[FieldProblem
 
 
 def _declared(path: str, names: frozenset[str]) -> str:
-    return ".".join(takewhile(names.__contains__, path.split("."))) or "(whole)"
+    parts = path.removeprefix(f"{ROOT}.").split(".")
+    return ".".join(takewhile(names.__contains__, parts)) or "(whole)"
 
 
 @lru_cache(256)

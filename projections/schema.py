@@ -32,6 +32,7 @@ class UnifiedSchema(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        ser_json_inf_nan="constants",
         hide_input_in_errors=True,
         validate_by_name=True,
         validate_by_alias=True,

@@ -7,7 +7,7 @@ import typer
 
 from functions_app.runtime import Runtime
 from functions_app.views import log_json, state_json
-from integrations import DeliveryResult
+from integrations import DeliveryResult, UnknownIntegrationError
 
 from .output import ATTENTION, AsJson, Client, Yes, command, console, dry_run, opened, print_json, print_table
 
@@ -23,14 +23,17 @@ Name = Annotated[str, typer.Argument(help="Name of the integration.", show_defau
 def deliveries(
     client: Client,
     integration: Annotated[str | None, typer.Option(help="Only this integration.")] = None,
-    limit: Annotated[int, typer.Option(help="Log entries of a page.")] = 50,
+    limit: Annotated[int, typer.Option(help="Log entries of a page.", min=1)] = 50,
     cursor: Annotated[str | None, typer.Option(help="Continue after the page that ended with this cursor.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where a client stands with each integration, and what was sent."""
-    store = opened().backend.deliveries
+    runtime = opened()
+    store = runtime.backend.deliveries
     states = [state for state in store.of_client(client) if integration in {None, state.integration}]
     page = store.entries(client, integration=integration, cursor=cursor, limit=limit)
+    if not states:
+        runtime.reader.current(client)  # nothing of a client is an answer, of nobody it is none
     if as_json:
         log = [log_json(entry) for entry in page.entries]
         print_json({"states": [state_json(state) for state in states], "log": log, "cursor": page.cursor})
@@ -74,6 +77,9 @@ def deliver(
         return
     if everything is changed:
         raise typer.BadParameter("either --all or --changed")
+    known = tuple(each.name for each in runtime.domain.integrations)
+    if integration not in known:
+        raise UnknownIntegrationError(integration, known)
     if not yes:
         dry_run(f"every client is rung for {integration}")
         return

@@ -11,10 +11,11 @@ from functions_app.errors import InputRefusedError
 from functions_app.lag import measure_lag
 from functions_app.runtime import Runtime
 from functions_app.views import parked_json
-from projections import Record, Target, retry_parked
+from projections import Record, Target, UnknownClientError, retry_parked
 
 from .output import (
     ATTENTION,
+    AnyClient,
     AsJson,
     Client,
     Yes,
@@ -34,12 +35,14 @@ app = typer.Typer()
 @command
 def annul(
     client: Client,
-    version: Annotated[int, typer.Argument(help="The event that does not count.")],
+    version: Annotated[int, typer.Argument(help="The event that does not count.", min=1)],
     reason: Annotated[str, typer.Option(help="Why; stays in the history.")],
     by: Annotated[str, typer.Option(help="Who says so; your login if not given.")] = "",
     yes: Yes = False,
 ) -> None:
     """Append an event that says another event does not count."""
+    if not reason.strip():
+        raise typer.BadParameter("say why: the reason stays in the history")
     if not yes:
         dry_run(f"event {version} is annulled for good")
         return
@@ -76,7 +79,7 @@ def parked(as_json: AsJson = False) -> None:
 @app.command()
 @command
 def retry(
-    client: Annotated[str | None, typer.Argument(help="One client; all that are parked if not given.")] = None,
+    client: AnyClient = None,
     integration: Annotated[str | None, typer.Option(help="Retry the client's delivery to this integration.")] = None,
 ) -> None:
     """Fold parked clients again, or deliver to an integration again. Ends with 3 if a client is still parked."""
@@ -88,6 +91,8 @@ def retry(
         return
     if client is not None:
         record = runtime.projector.catch_up(client, Target(0, retry=True))
+        if record.version == 0 and record.parked is None:
+            raise UnknownClientError(client)
         tried, freed = 1, int(record.parked is None)
     else:
         tried, freed = retry_parked(runtime.projector, runtime.backend.projections, every=True)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from eventstore import EventStoreError
+from eventstore import EventStoreError, InvalidClientIdError, check_client_id
 from functions_app.errors import FlowError
 from functions_app.runtime import Runtime, open_runtime
 from functions_app.settings import Settings
@@ -23,12 +23,22 @@ FAILED: Final = 1
 ATTENTION: Final = 3
 """Exit code of a command that did its work and found something that needs a person."""
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this only what would be done is shown.")]
-Client = Annotated[str, typer.Argument(help="Client id in its text form.", show_default=False)]
+
+
+def _client_id(text: str | None) -> str | None:
+    try:
+        return None if text is None else check_client_id(text)
+    except InvalidClientIdError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Client = Annotated[str, typer.Argument(help="Client id in its text form.", show_default=False, callback=_client_id)]
+AnyClient = Annotated[str | None, typer.Argument(help="One client; all if not given.", callback=_client_id)]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -60,7 +70,7 @@ def print_json(document: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table. Cells are printed as they are: what came from outside is never read as markup or control codes."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -76,7 +86,11 @@ def print_fields(title: str, fields: Mapping[str, Any]) -> None:
 def progress() -> Progress:
     """A progress bar on standard error, so that standard output stays clean."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=errors
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=errors,
     )
 
 

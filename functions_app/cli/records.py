@@ -48,6 +48,7 @@ def append(
 ) -> None:
     """Append the events in a file; running it again adds nothing. Ends with 3 if lines were rejected."""
     runtime = opened()
+    teller = runtime.domain.source(source)
     columns = dict(map(_renamed, column or []))
     rejected: list[RejectedLine] = []
 
@@ -63,7 +64,7 @@ def append(
 
         done = import_file(
             runtime,
-            runtime.domain.source(source),
+            teller,
             file,
             columns=columns,
             key=key,
@@ -153,11 +154,13 @@ def _refold(runtime: Runtime, which: str) -> int:
 @command
 def view(
     client: Client,
-    version: Annotated[int | None, typer.Option(help="As of this version.")] = None,
+    version: Annotated[int | None, typer.Option(help="As of this version.", min=1)] = None,
     time: Annotated[str | None, typer.Option(help="As it was known at this time.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a client's record, now or as of a version or time."""
+    if version is not None and time is not None:
+        raise typer.BadParameter("either --version or --time")
     runtime = opened()
     found: RecordView
     if version is not None:
@@ -190,7 +193,7 @@ def audit(
     source: Annotated[str | None, typer.Option(help="Only events from this source.")] = None,
     since: Annotated[str | None, typer.Option(help="Recorded at this time or later.")] = None,
     until: Annotated[str | None, typer.Option(help="Recorded before this time.")] = None,
-    limit: Annotated[int, typer.Option(help="Entries of a page.")] = 100,
+    limit: Annotated[int, typer.Option(help="Entries of a page.", min=1)] = 100,
     cursor: Annotated[str | None, typer.Option(help="Continue after the page that ended with this cursor.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -203,7 +206,10 @@ def audit(
         since=time_text("since", since) if since else None,
         until=time_text("until", until) if until else None,
     )
-    page = opened().reader.audit(client, where, cursor=cursor, limit=limit)
+    reader = opened().reader
+    page = reader.audit(client, where, cursor=cursor, limit=limit)
+    if not page.entries:
+        reader.current(client)  # nothing of a client is an answer, of nobody it is none
     if as_json:
         print_json({"entries": [audit_document(entry) for entry in page.entries], "cursor": page.cursor})
         return

@@ -12,7 +12,7 @@ import pytest
 
 from tests.crash.flow_domain import work
 from tests.crash.flow_worker import Job
-from tests.crash.oracle import Left, check, delivery_states
+from tests.crash.oracle import CheckError, Left, check, delivery_states
 from tests.support.rest_target import Answer, Fault, Received, RestTarget
 
 ROOT = Path(__file__).parents[2]
@@ -117,9 +117,15 @@ class Round:
         return ended
 
     def finish(self) -> None:
-        """Start the worker once more and let it finish; what it complained about is shown if it cannot."""
+        """Start the worker once more and let it finish.
+
+        Raises:
+            CheckError: it did not; says what it complained about.
+        """
         ended = self.run()
-        assert ended == 0, f"the worker ended with {ended}: {(self.directory / 'stderr').read_text()}"
+        if ended != 0:
+            complaint = (self.directory / "stderr").read_text()
+            raise CheckError("the work gets done", f"the worker ended with {ended}: {complaint}")
 
     def died_at(self) -> str:
         """Where the last run died."""

@@ -26,7 +26,7 @@ from functions_app.loops import data_loops
 from integrations import DeliveryState, SqliteDeliveryStore, SqliteTopic, Strategy, open_deliveries
 from projections import SqliteProjectionStore, open_projections
 from tests.crash.flow_domain import START, clients, flow_domain, work
-from tests.saboteurs.sabotage import SABOTAGES
+from tests.saboteurs.sabotage import SABOTAGES, Scene
 from tests.support.kill import KillPoints
 
 OUTSIDE = "outside"
@@ -232,7 +232,13 @@ def _turn(runtime: Runtime) -> None:
 
 def _is_quiet(runtime: Runtime) -> bool:
     lag = measure_lag(runtime)
-    return not (lag.events or lag.unpublished or any(each["waiting"] for each in lag.deliveries.values()))
+    if lag.events or lag.unpublished or any(each["waiting"] for each in lag.deliveries.values()):
+        return False
+    subscriptions = runtime.backend.subscriptions
+    doorbells = [each for name in lag.deliveries for each in subscriptions.receive(name, limit=1)]
+    for doorbell in doorbells:
+        subscriptions.abandon(doorbell)
+    return not doorbells
 
 
 def run(job: Job) -> None:
@@ -243,7 +249,7 @@ def run(job: Job) -> None:
     clock = Clock(START + timedelta(hours=job.run))
     backend = open_backend(directory / "data", clock)
     if job.sabotage is not None:
-        backend = SABOTAGES[job.sabotage](backend, kill)
+        backend = SABOTAGES[job.sabotage](backend, Scene(kill, job.url, job.seed, clock))
     backend = with_kill_points(backend, kill)
 
     def around(strategy: Strategy) -> Strategy:

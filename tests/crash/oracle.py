@@ -307,17 +307,19 @@ def _check_deliveries(left: Left, messages: Mapping[str, Sequence[dict[str, Any]
     log = rows(
         left.directory,
         "deliveries.db",
-        "SELECT client_id, integration, number, seq, verdict FROM delivery_log ORDER BY position",
+        "SELECT client_id, integration, number, seq, verdict, body_hash FROM delivery_log ORDER BY position",
     )
-    last: dict[tuple[str, str], int] = {}
+    last: dict[tuple[str, str], tuple[int, str]] = {}
     numbers: dict[tuple[str, str], int] = defaultdict(int)
-    for client, integration, number, seq, verdict in log:
+    for client, integration, number, seq, verdict, body_hash in log:
         key = (client, integration)
         numbers[key] += 1
         _require(number == numbers[key], "each call is logged once", f"{key}: {number}")
         if verdict == "delivered":
-            _require(seq >= last.get(key, 0), "deliveries in order", f"{key}: {seq} after {last.get(key)}")
-            last[key] = seq
+            before = last.get(key, (0, ""))
+            _require((seq, body_hash) != before, "nothing is sent twice", f"{key}: {seq}")
+            _require(seq >= before[0], "deliveries in order", f"{key}: {seq} after {before[0]}")
+            last[key] = (seq, body_hash)
     doorbells = rows(
         left.directory,
         "deliveries.db",

@@ -1,0 +1,83 @@
+"""The crash tests prove something: with any one safeguard removed, the same checks fail.
+
+Each scenario also runs with the safeguard in place, and then passes: so it is its absence that the checks find.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.crash.flow_round import KILLED, Round, Zygote
+from tests.crash.oracle import CheckError
+from tests.saboteurs.sabotage import SABOTAGES
+
+pytestmark = pytest.mark.crash
+
+
+class Scenario(NamedTuple):
+    """What happens, and what is found out by it.
+
+    Attributes:
+        sabotage: the safeguard that is removed.
+        check: name of the check that fails.
+        at: kill point, None if nobody has to die.
+        crossing: of the kill point.
+        seed: of the work.
+    """
+
+    sabotage: str
+    check: str
+    at: str | None = None
+    crossing: int = 0
+    seed: int = 0
+
+    def play(self, round_: Round) -> None:
+        """Work, die if that is part of it, go on until all is quiet, and check."""
+        if self.at is not None:
+            assert round_.run(self.at, self.crossing) == KILLED
+        round_.finish()
+        round_.check()
+
+
+SCENARIOS = [
+    Scenario("read-back removed", "the work gets done", "append.after", 3),
+    Scenario("idempotence removed", "each event once", "append.after", 3),
+    Scenario("cursor saved before work", "record reached its events", "project.before_commit", 5),
+    Scenario("pull cursor saved before work", "nothing sent is missing", "append.before", 7),
+    Scenario("record condition ignored", "record reached its events"),
+    Scenario("commit torn", "one audit entry per event", "project.torn", 3),
+    Scenario("provenance ignored", "record is the fold"),
+    Scenario("announced not written", "each announcement heard"),
+    Scenario("outbox deleted before send", "each announcement heard", "publish.before_wanted", 3),
+    Scenario("wanted not raised", "the CRM has the latest"),
+    Scenario("wanted lowered", "everything wanted is delivered"),
+    Scenario("claim ignored", "nothing is sent twice"),
+    Scenario("delivery condition ignored", "everything wanted is delivered"),
+]
+NAMES = [scenario.sabotage for scenario in SCENARIOS]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=NAMES)
+def test_a_missing_safeguard_is_found(scenario: Scenario, zygote: Zygote, tmp_path: Path) -> None:
+    """With the safeguard removed, the check that is meant to notice does."""
+    with (
+        Round(tmp_path / "round", zygote, scenario.seed, scenario.sabotage) as sabotaged,
+        pytest.raises(CheckError) as found,
+    ):
+        scenario.play(sabotaged)
+    assert found.value.check == scenario.check, str(found.value)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=NAMES)
+def test_the_safeguard_makes_the_difference(scenario: Scenario, zygote: Zygote, tmp_path: Path) -> None:
+    """The very same events with the safeguard in place pass every check."""
+    guarded = f"{scenario.sabotage}, guarded"
+    at = "project.before_commit" if scenario.at == "project.torn" else scenario.at
+    with Round(tmp_path / "round", zygote, scenario.seed, guarded if guarded in SABOTAGES else None) as honest:
+        scenario._replace(at=at).play(honest)
+
+
+def test_every_saboteur_has_a_scenario() -> None:
+    """No saboteur is left out."""
+    assert {name.removesuffix(", guarded") for name in SABOTAGES} == set(NAMES)
