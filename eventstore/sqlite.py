@@ -162,14 +162,14 @@ class SqliteEventStore:
 def _insert(connection: sqlite3.Connection, recorded: Sequence[RecordedEvent], events: Sequence[EventData]) -> bool:
     """Insert events on trust in a head kept in mind; False if a version or an id is taken, and nothing is inserted."""
     connection.execute("SAVEPOINT trust")
+    trusted = True
     try:
         connection.executemany(_INSERT, map(_to_row, recorded, events))
     except sqlite3.IntegrityError:
         connection.execute("ROLLBACK TO trust")
-        return False
-    finally:
-        connection.execute("RELEASE trust")
-    return True
+        trusted = False
+    connection.execute("RELEASE trust")
+    return trusted
 
 
 def _stored(connection: sqlite3.Connection, client_id: str, event_ids: list[str]) -> dict[str, RecordedEvent]:

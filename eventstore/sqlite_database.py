@@ -173,6 +173,8 @@ class SqliteDatabase:
         """Run the jobs in one transaction; then each is done, with its result or its error."""
         connection = self._writer
         committing = failed = False
+        for job in jobs:
+            job.error = None  # of a run that was interrupted
         try:
             connection.execute("BEGIN IMMEDIATE")
             if len(jobs) == 1:
@@ -203,7 +205,6 @@ def sqlite_integer(number: int) -> int:
 
 def _run(connection: sqlite3.Connection, job: _Job) -> None:
     """Run one job such that its failure undoes nothing of the others."""
-    job.error = None
     connection.execute("SAVEPOINT job")
     try:
         job.result = _result(job.work(connection))

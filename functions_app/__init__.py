@@ -21,6 +21,7 @@ from .errors import (
     ImportFileError,
     InputRefusedError,
     MissingSettingError,
+    PullFailedError,
     UnknownSourceError,
 )
 from .intake import Accepted, Delivered, Intake
@@ -50,6 +51,7 @@ __all__ = [
     "NoKey",
     "PayloadKey",
     "Pull",
+    "PullFailedError",
     "Pulled",
     "Receiver",
     "Runtime",

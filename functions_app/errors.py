@@ -5,6 +5,7 @@ FlowError
 +-- MissingSettingError   a setting that is needed is not set
 +-- InputRefusedError     what a source delivered cannot become events
 +-- UnknownSourceError    the domain has no source of that name
++-- PullFailedError       asking a source failed
 +-- ImportFileError       a file to import cannot be read at all
 """
 
@@ -56,6 +57,19 @@ class UnknownSourceError(FlowError):
     def __init__(self, known: Sequence[str]) -> None:
         self.known = tuple(known)
         super().__init__(f"No such source; the domain has {', '.join(self.known) or 'none'}.")
+
+
+class PullFailedError(FlowError):
+    """Asking a source failed; what it had told before is stored, and the next run asks for the rest.
+
+    Attributes:
+        source: its name.
+        reference: of the line in the log that says where it failed.
+    """
+
+    def __init__(self, source: str, kind: str, reference: str) -> None:
+        self.source, self.reference = source, reference
+        super().__init__(f"Asking {source} failed with {kind}, reference {reference}; the next run goes on from there.")
 
 
 class ImportFileError(FlowError):

@@ -218,9 +218,9 @@ def _facts(source: Source, payload: Any) -> list[Fact]:
         return list(source.process(payload))
     except (ValidationError, EventStoreError, InputRefusedError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - user code; what it raises may quote the payload
         problem = FieldProblem("(whole)", f"the processor of {source.name} raised {type(error).__name__}")
-        raise InputRefusedError("processor_raised", [problem]) from error
+        raise InputRefusedError("processor_raised", [problem]) from None
 
 
 def _refused(error: ValidationError | EventStoreError) -> InputRefusedError:

@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 from azure.functions import Blueprint, TimerRequest
 
+from eventstore import EventStoreError
+
 from .domain import Pull
+from .errors import FlowError, PullFailedError
 from .problems import log_unexpected
 from .runtime import Runtime
 
@@ -36,7 +39,12 @@ class TimerFunctionBuilder:
         runtime = self._runtime
 
         def scheduled_event(timer: TimerRequest) -> None:  # noqa: ARG001 - the worker binds by name
-            accepted, rejected = runtime().pull(pull)
+            try:
+                accepted, rejected = runtime().pull(pull)
+            except (EventStoreError, FlowError):
+                raise
+            except Exception as error:  # noqa: BLE001 - user code; may quote the payload, and hosts log what leaves here
+                raise PullFailedError(pull.name, type(error).__name__, log_unexpected(error)) from None
             _log.info("Pulled from %s: %d accepted, %d rejected", pull.name, accepted, rejected)
 
         self._register(f"{pull.name}_scheduled_event", pull.schedule, scheduled_event)

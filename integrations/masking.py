@@ -29,7 +29,7 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
     try:
         shown = orjson.dumps(_masked(orjson.loads(text))).decode()
     except orjson.JSONDecodeError:
-        shown = _SECRET_IN_TEXT.sub(rf"\g<1>{MASK}", text)
+        shown = _masked_text(text)
     for secret in filter(None, secrets):
         for spelling in (secret, orjson.dumps(secret).decode()[1:-1]):
             shown = shown.replace(spelling, MASK)
@@ -41,4 +41,8 @@ def _masked(value: Any) -> Any:
         return {key: MASK if _SECRET_NAME.search(key) else _masked(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_masked(item) for item in value]
-    return value
+    return _masked_text(value) if isinstance(value, str) else value  # a quoted request is JSON inside JSON
+
+
+def _masked_text(text: str) -> str:
+    return _SECRET_IN_TEXT.sub(rf"\g<1>{MASK}", text)

@@ -5,11 +5,12 @@ covers in addition the modules in which schema, events, rules and upcasters are 
 descriptions count in neither; nor do modules that those modules import.
 """
 
-import ast
 import inspect
 import sys
 from hashlib import sha256
+from io import StringIO
 from textwrap import dedent
+from tokenize import COMMENT, INDENT, NEWLINE, NL, TokenError, generate_tokens, tok_name
 from typing import Any
 
 from eventstore import canonical_json
@@ -59,12 +60,18 @@ def _shape(schema: Any) -> Any:
     return [_shape(inner) for inner in schema] if isinstance(schema, list) else schema
 
 
-def _code(source: Any) -> str:
-    """The source text in a form that comments, layout and the version of Python leave alone."""
+def _code(source: Any) -> list[list[str]]:
+    """The tokens of the source text, so that comments and layout do not count."""
+    # Not its syntax tree: before Python 3.13 two threads that make one at the same time trip over each other.
     try:
-        return ast.unparse(ast.parse(dedent(inspect.getsource(source))))
-    except (OSError, TypeError, SyntaxError):  # typed into a console, or shipped without source: only the name counts
-        return str(getattr(source, "__qualname__", ""))
+        lines = StringIO(dedent(inspect.getsource(source))).readline
+        return [
+            [tok_name[token.type], "" if token.type in {INDENT, NEWLINE} else token.string]
+            for token in generate_tokens(lines)
+            if token.type not in {COMMENT, NL}
+        ]
+    except (OSError, TypeError, SyntaxError, TokenError):  # typed into a console, or shipped without source
+        return [["NAME", str(getattr(source, "__qualname__", ""))]]
 
 
 def _hash(value: Any) -> str:

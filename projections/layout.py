@@ -158,7 +158,7 @@ class Layout(Generic[Schema]):
         )
         return values
 
-    def contents(self, record: Schema) -> dict[str, Json]:
+    def contents(self, record: BaseModel) -> dict[str, Json]:
         """The record by sub-schema as JSON objects, with defaults filled in; None for a sub-schema that is not there.
 
         Raises:

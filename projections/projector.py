@@ -152,15 +152,15 @@ class Projector:
     def _catch_up_group(self, targets: Mapping[str, Target]) -> dict[str, Outcome]:
         """Walk clients that share transactions side by side: one load, then the next commit of each in one write."""
         loaded = dict(self._store.load(list(targets)))
-        walks = {client_id: self._walk(client_id, target, loaded[client_id]) for client_id, target in targets.items()}
+        walks = {client_id: self._walk(client_id, target, loaded) for client_id, target in targets.items()}
         errors: dict[str, Exception | None] = {}
         announced: set[str] = set()
-        stored: dict[str, Loaded | None] = {}
+        won: dict[str, bool | None] = {}
         while walks:
             commits: dict[str, Commit] = {}
             for client_id, walk in list(walks.items()):
                 try:
-                    commits[client_id] = walk.send(stored.get(client_id))
+                    commits[client_id] = walk.send(won.get(client_id))
                 except StopIteration as end:
                     errors[client_id] = end.value
                     del walks[client_id]
@@ -170,24 +170,27 @@ class Projector:
                     errors[client_id] = error
                     del walks[client_id]
             if commits:
-                stored = dict(zip(commits, self._store.commit(list(commits.values())), strict=True))
-                loaded.update((client_id, made) for client_id, made in stored.items() if made is not None)
-                announced.update(client_id for client_id, made in stored.items() if made and commits[client_id].outbox)
+                made = dict(zip(commits, self._store.commit(list(commits.values())), strict=True))
+                won = {client_id: stored is not None for client_id, stored in made.items()}
+                announced.update(client_id for client_id, commit in commits.items() if won[client_id] and commit.outbox)
+                loaded.update({client_id: stored for client_id, stored in made.items() if stored is not None})
+                if lost := [client_id for client_id, stored in made.items() if stored is None]:
+                    loaded.update(self._store.load(lost))
         return {
             client_id: Outcome(loaded[client_id].record or empty_record(client_id), client_id in announced, error)
             for client_id, error in errors.items()
         }
 
     def _walk(
-        self, client_id: str, target: Target, loaded: Loaded
-    ) -> Generator[Commit, Loaded | None, Exception | None]:
-        """One client's way to its target: yields commits; is sent what was stored, None if the commit was lost.
+        self, client_id: str, target: Target, loaded: Mapping[str, Loaded]
+    ) -> Generator[Commit, bool | None, Exception | None]:
+        """One client's way to its target: yields commits, and is sent whether they were made.
 
-        Returns what kept the client from its target.
+        Finds in `loaded` what is there after that; returns what kept the client from its target.
         """
         deadline, progressed = self._clock() + self._budget, False
         for _ in range(_ROUNDS):
-            record = loaded.record or empty_record(client_id)
+            record = loaded[client_id].record or empty_record(client_id)
             if target.refold:
                 record = empty_record(client_id)
                 at_least = max(target.at_least, self._events.head(client_id).version)
@@ -195,19 +198,18 @@ class Projector:
                 at_least = max(target.at_least, record.parked.waiting_for if record.parked else 0)
                 if 0 < at_least <= record.version and record.parked is None:
                     return None
-            stored: Loaded | None = loaded
+            won: bool | None = True
             for step in self._steps(record, target, at_least):
                 if progressed and self._clock() > deadline:
                     return OutOfTimeError(client_id, at_least, record.version)
-                stored = yield self._commit(loaded, step)
-                if stored is None:
+                won = yield self._commit(loaded[client_id], step)
+                if not won:
                     break
-                loaded, record, progressed = stored, step.record, True
-            if stored is not None:
+                record, progressed = step.record, True
+            if won:
                 return (
                     None if may_be_passed(record, at_least) else StreamBehindError(client_id, at_least, record.version)
                 )
-            loaded = self._store.load([client_id])[client_id]
         return CommitConflictError(client_id, _ROUNDS)
 
     def _steps(self, record: Record, target: Target, at_least: int) -> Iterator[_Step]:

@@ -191,6 +191,6 @@ def _after(cursor: str, scope: str) -> int:
     except (Base64Error, ValueError):
         raise InvalidCursorError from None
     match found:
-        case [str(scoped), int(version)] if scoped == scope and 0 <= version <= SAFE_INTEGER:
+        case [str(scoped), int(version)] if scoped == scope and type(version) is int and 0 <= version <= SAFE_INTEGER:
             return version
     raise InvalidCursorError

@@ -134,6 +134,6 @@ class Projection(Generic[Schema]):
         """
         return self.layout.build(client_id, values)
 
-    def contents(self, record: Schema) -> dict[str, Json]:
+    def contents(self, record: UnifiedSchema) -> dict[str, Json]:
         """A record by sub-schema as JSON, as topic and queries show it."""
         return self.layout.contents(record)

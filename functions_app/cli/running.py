@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from pydantic import SecretStr
+from rich.text import Text
 
 from functions_app.app import build_app
 from functions_app.cli.demo import run_demo
@@ -13,7 +14,7 @@ from functions_app.local_host import LocalHost
 from functions_app.local_keys import HostKeys
 from functions_app.loops import data_loops
 
-from .output import command, console, opened
+from .output import FAILED, command, console, errors, opened
 
 app = typer.Typer()
 
@@ -37,7 +38,11 @@ def serve(
         settings=runtime.settings.environment,
         loops=data_loops(runtime),
     )
-    host.serve(port, address=address, ready=lambda url: console.print(f"Serving on {url}/api", markup=False))
+    try:
+        host.serve(port, address=address, ready=lambda url: console.print(f"Serving on {url}/api", markup=False))
+    except OSError as error:
+        errors.print(Text(f"Cannot listen on {address}, port {port}: {error.strerror}.", style="red"))
+        raise typer.Exit(FAILED) from None
 
 
 @app.command()

@@ -186,7 +186,11 @@ def work(seed: int) -> Work:
 
 def _delivery(random: Random, client: str, key: str) -> dict[str, Any]:
     kinds = random.choices(["named", "mailed", "moved", "unlisted"], [3, 6, 2, 2], k=random.choice([1, 1, 2]))
-    return {"key": key, "client": client, "facts": [_told(random, kind, f"{kind} {key} {n}") for n, kind in enumerate(kinds)]}
+    return {
+        "key": key,
+        "client": client,
+        "facts": [_told(random, kind, f"{kind} {key} {n}") for n, kind in enumerate(kinds)],
+    }
 
 
 def _told(random: Random, kind: str, value: str) -> dict[str, Any]:

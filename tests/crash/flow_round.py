@@ -12,7 +12,8 @@ import pytest
 
 from tests.crash.flow_domain import work
 from tests.crash.flow_worker import Job
-from tests.crash.oracle import CheckError, Left, check, delivery_states
+from tests.crash.left import CheckError, Left, delivery_states
+from tests.crash.oracle import check
 from tests.support.rest_target import Answer, Fault, Received, RestTarget
 
 ROOT = Path(__file__).parents[2]
@@ -77,12 +78,15 @@ class Round:
     Args:
         directory: an empty one.
         zygote: does the work.
-        seed: which work; also decides how the targets fail at first.
+        seed: which work, and which calls fail.
+        faulty: whether the targets fail at first.
         sabotage: which safeguard is removed, None for none.
     """
 
-    def __init__(self, directory: Path, zygote: Zygote, seed: int, sabotage: str | None = None) -> None:
-        self.directory, self.seed = directory, seed
+    def __init__(
+        self, directory: Path, zygote: Zygote, seed: int, *, faulty: bool = True, sabotage: str | None = None
+    ) -> None:
+        self.directory, self.seed, self.faulty = directory, seed, faulty
         self.target = FlowTarget()
         self._zygote, self._sabotage = zygote, sabotage
         self._runs = 0
@@ -91,17 +95,18 @@ class Round:
 
     def __enter__(self) -> Self:
         self.target.start()
-        ordinary = Fault()
-        self.target.script(
-            *[ordinary] * (self.seed % 3),
-            Fault(status=503, headers={"Retry-After": "30"}),
-            ordinary,
-            Fault(drop="after"),
-            Fault(drop="before"),
-            *[ordinary] * 3,
-            Fault(status=500),
-            Fault(status=503, headers={"Retry-After": "5"}),
-        )
+        if self.faulty:
+            fine = Fault()
+            self.target.script(
+                *[fine] * (self.seed % 3),
+                Fault(status=503, headers={"Retry-After": "30"}),
+                fine,
+                Fault(drop="after"),
+                Fault(drop="before"),
+                *[fine] * 3,
+                Fault(status=500),
+                Fault(status=503, headers={"Retry-After": "5"}),
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,25 +151,27 @@ class Round:
         Raises:
             CheckError: something is not as it must be.
         """
+        check(self.left())
+
+    def left(self) -> Left:
+        """What is left in the files, at the targets and in the memory of the sources."""
         batches, portions = work(self.seed)
         deliveries = [("feed", each) for batch in batches for each in batch]
         deliveries += [("registry", each) for portion in portions for each in portion]
         valid = [(source, each) for source, each in deliveries if isinstance(each["facts"], list)]
-        check(
-            Left(
-                directory=self.directory / "data",
-                sent=dict(event for source, each in valid for event in _events(source, each)),
-                acknowledged=[
-                    (entry["client"], event_id, version)
-                    for entry in self.journal()
-                    for event_id, version in entry.get("versions", {}).items()
-                ],
-                broken=[each["key"] for _, each in deliveries if not isinstance(each["facts"], list)],
-                people=self.target.items("people"),
-                subscribers=self.target.items("subscribers"),
-                overlaps=self.target.overlaps,
-                before=self._states,
-            )
+        return Left(
+            directory=self.directory / "data",
+            sent=dict(event for source, each in valid for event in _events(source, each)),
+            acknowledged=[
+                (entry["client"], event_id, version)
+                for entry in self.journal()
+                for event_id, version in entry.get("versions", {}).items()
+            ],
+            broken=[each["key"] for _, each in deliveries if not isinstance(each["facts"], list)],
+            people=self.target.items("people"),
+            subscribers=self.target.items("subscribers"),
+            overlaps=self.target.overlaps,
+            before=self._states,
         )
 
 

@@ -9,8 +9,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -18,46 +17,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionStore, open_events
 from functions_app import Delivered, Runtime, Settings
-from functions_app.backend import Backend
 from functions_app.lag import measure_lag
 from functions_app.loops import data_loops
-from integrations import DeliveryState, SqliteDeliveryStore, SqliteTopic, Strategy, open_deliveries
-from projections import SqliteProjectionStore, open_projections
-from tests.crash.flow_domain import START, clients, flow_domain, work
+from tests.crash.flow_backend import Clock, open_backend, with_call_points, with_kill_points
+from tests.crash.flow_domain import START, flow_domain, work
 from tests.saboteurs.sabotage import SABOTAGES, Scene
 from tests.support.kill import KillPoints
-
-OUTSIDE = "outside"
-"""A subscription that gets everything and that nobody empties: what the world was told."""
-
-POINTS = (
-    "append.before",
-    "append.after",
-    "generation.before_fingerprint",
-    "generation.after_fingerprint",
-    "project.before_commit",
-    "project.after_commit",
-    "sweep.before_checkpoint",
-    "sweep.after_checkpoint",
-    "publish.before_wanted",
-    "publish.after_wanted",
-    "publish.after_send",
-    "publish.after_delete",
-    "topic.after_receive",
-    "topic.after_complete",
-    "deliver.before_claim",
-    "deliver.after_claim",
-    "deliver.before_call",
-    "deliver.after_call",
-    "deliver.after_save",
-    "pause.before_save",
-    "pause.after_save",
-    "pull.after_append",
-    "pull.after_rejections",
-    "pull.after_cursor",
-)
 
 _PATIENCE = 30  # seconds of a job, after which it is ended by an alarm
 _ROUNDS = 15  # turns of all stages until nothing must be left to do
@@ -85,20 +51,6 @@ class Job(NamedTuple):
     sabotage: str | None = None
 
 
-class Clock:
-    """Time that moves by a millisecond with each look at it, and when told."""
-
-    def __init__(self, start: datetime) -> None:
-        self._start = start
-        self._looks = count()
-
-    def __call__(self) -> datetime:
-        return self._start + timedelta(milliseconds=next(self._looks))
-
-    def advance(self, by: timedelta) -> None:
-        self._start += by
-
-
 class Journal:
     """What has to outlive the process; each line is written before the process goes on."""
 
@@ -120,84 +72,6 @@ class AtOnce(Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         return False
-
-
-class Impatient:
-    """Subscriptions whose receiver does not wait for messages."""
-
-    def __init__(self, topic: SqliteTopic) -> None:
-        self.complete, self.abandon, self.dead_letters = topic.complete, topic.abandon, topic.dead_letters
-        self._topic = topic
-
-    def receive(self, subscription: str, *, limit: int, wait: float = 0.0) -> Any:
-        return self._topic.receive(subscription, limit=limit)
-
-
-def open_backend(directory: Path, clock: Callable[[], datetime]) -> Backend:
-    """The embedded backend, on another clock."""
-    events_file, projections_file = open_events(directory), open_projections(directory)
-    deliveries_file = open_deliveries(directory)
-    events = SqliteEventStore(events_file, clock=clock)
-    topic = SqliteTopic(deliveries_file, clock=clock)
-    topic.subscribe(OUTSIDE, clients.layout.names)
-    topic.subscribe("crm", ["identity", "contact"])
-    topic.subscribe("mailing", ["contact"])
-    return Backend(
-        events=events,
-        feed=events,
-        pulled=SqliteCheckpointStore(events_file),
-        rejections=SqliteRejectionStore(events_file),
-        projections=SqliteProjectionStore(projections_file, clients, clock=clock),
-        checkpoints=SqliteCheckpointStore(projections_file),
-        deliveries=SqliteDeliveryStore(deliveries_file),
-        topic=topic,
-        subscriptions=Impatient(topic),
-    )
-
-
-def with_kill_points(backend: Backend, kill: KillPoints) -> Backend:
-    """The backend with a point in each gap between two durable writes."""
-    appends = {"append": ("append.before", "append.after")}
-    return backend._replace(
-        events=kill.around(backend.events, appends),
-        projections=kill.around(
-            backend.projections,
-            {
-                "commit": ("project.before_commit", "project.after_commit"),
-                "delete": ("publish.after_send", "publish.after_delete"),
-            },
-        ),
-        checkpoints=kill.around(
-            backend.checkpoints,
-            {"save": (lambda name, _: _checkpoint("before", name), lambda name, _: _checkpoint("after", name))},
-        ),
-        deliveries=kill.around(
-            backend.deliveries,
-            {
-                "raise_wanted": ("publish.before_wanted", "publish.after_wanted"),
-                "save": (_before_save, _after_save),
-                "save_pause": ("pause.before_save", "pause.after_save"),
-            },
-        ),
-        subscriptions=kill.around(
-            backend.subscriptions,
-            {"receive": (None, "topic.after_receive"), "complete": (None, "topic.after_complete")},
-        ),
-        rejections=kill.around(backend.rejections, {"add": ("pull.after_append", "pull.after_rejections")}),
-        pulled=kill.around(backend.pulled, {"save": (None, "pull.after_cursor")}),
-    )
-
-
-def _checkpoint(when: str, name: str) -> str:
-    return f"generation.{when}_fingerprint" if name.endswith(":fingerprint") else f"sweep.{when}_checkpoint"
-
-
-def _before_save(state: DeliveryState, tag: str | None, **kept: Any) -> str | None:
-    return None if kept.get("entry") else "deliver.before_claim"
-
-
-def _after_save(state: DeliveryState, tag: str | None, **kept: Any) -> str:
-    return "deliver.after_claim" if state.claimed_until and not kept.get("entry") else "deliver.after_save"
 
 
 def perform(runtime: Runtime, clock: Clock, journal: Journal, seed: int) -> None:
@@ -252,11 +126,8 @@ def run(job: Job) -> None:
         backend = SABOTAGES[job.sabotage](backend, Scene(kill, job.url, job.seed, clock))
     backend = with_kill_points(backend, kill)
 
-    def around(strategy: Strategy) -> Strategy:
-        call = ("deliver.before_call", "deliver.after_call")
-        return kill.around(strategy, {"send": call, "retract": call})
-
-    runtime = Runtime(flow_domain(job.url, job.seed, around), Settings({}), backend, clock=clock)
+    domain = flow_domain(job.url, job.seed, lambda strategy: with_call_points(strategy, kill))
+    runtime = Runtime(domain, Settings({}), backend, clock=clock)
     perform(runtime, clock, journal, job.seed)
     journal.write(crossings=kill.crossings)
 
@@ -284,7 +155,8 @@ def _fork(job: Job) -> int:
 def main() -> None:
     """Do the jobs that come in, one JSON array a line; answer each with how it ended."""
     for line in sys.stdin:
-        print(_fork(Job(*orjson.loads(line))), flush=True)
+        sys.stdout.write(f"{_fork(Job(*orjson.loads(line)))}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

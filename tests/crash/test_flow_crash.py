@@ -5,22 +5,21 @@ are projected, announcements published, targets called) and dies at a crossing o
 all is quiet. Then the oracle looks at files and targets.
 """
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.crash.flow_backend import POINTS
 from tests.crash.flow_round import KILLED, Round, Zygote
-from tests.crash.flow_worker import POINTS
 
 pytestmark = pytest.mark.crash
 
 SEEDS = range(5)
 """Each is another work with other faults of the targets; each point is hit once in each, at another crossing."""
 ANYWHERE = range(20)
-
-StartRound = Callable[[str, int], Round]
 
 
 @pytest.fixture(scope="session")
@@ -40,9 +39,8 @@ def hits() -> Iterator[dict[str, list[int]]]:
     """The crossings at which workers died, by point; printed in the end, see `pytest -s`."""
     died: dict[str, list[int]] = {}
     yield died
-    print(f"\n{'kill point':<32} hits  at crossings")
-    for point, at in sorted(died.items()):
-        print(f"{point:<32} {len(at):>4}  {', '.join(map(str, at))}")
+    lines = [f"{point:<32} {len(at):>4}  {', '.join(map(str, at))}\n" for point, at in sorted(died.items())]
+    sys.stdout.writelines([f"\n{'kill point':<32} hits  at crossings\n", *lines])
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import SqliteDatabase, StoreUnavailableError
-from tests.eventstore.writing import PATIENCE, AfterCommit, Queued, insert, numbers
+from tests.eventstore.writing import PATIENCE, AtCommit, Queued, insert, numbers
 
 
 def test_waiting_callers_share_one_commit(database: SqliteDatabase) -> None:
@@ -105,12 +105,32 @@ def test_an_interrupt_after_the_commit_runs_no_job_twice(database: SqliteDatabas
         return work
 
     first, second = queued.add(counted(1)), queued.add(counted(2))
-    AfterCommit(database, interrupt)  # the leader is in its transaction, so this is the commit of the two
+    AtCommit(database, after=interrupt)  # the leader is in its transaction, so this is the commit of the two
     queued.release()
     assert isinstance(first.exception(PATIENCE), KeyboardInterrupt)
     assert second.result(PATIENCE) == 2
     assert runs == [1, 2]
     assert numbers(database) == [1, 2]
+
+
+def test_an_interrupted_run_leaves_no_error_behind(database: SqliteDatabase) -> None:
+    """A job that failed in a transaction that was undone is judged by its next run alone."""
+    runs: list[int] = []
+
+    def fails_once(connection: sqlite3.Connection) -> int:
+        runs.append(len(runs))
+        if len(runs) == 1:
+            raise LookupError
+        return insert(2)(connection)
+
+    queued = Queued(database)
+    leads, other = queued.add(insert(1)), queued.add(fails_once)
+    AtCommit(database, before=interrupt)
+    queued.release()
+    assert isinstance(leads.exception(PATIENCE), KeyboardInterrupt)
+    assert other.result(PATIENCE) == 2
+    assert runs == [0, 1]
+    assert numbers(database) == [2]
 
 
 WAITING_CALLER = """
@@ -165,7 +185,7 @@ def test_a_group_waits_for_a_lock_once(open_database: Callable[..., SqliteDataba
     database.write(lambda connection: connection.set_trace_callback(statements.append))
     statements.clear()
     with contextlib.closing(sqlite3.connect(database.path, isolation_level=None, check_same_thread=False)) as other:
-        AfterCommit(database, lambda: other.execute("BEGIN IMMEDIATE"))
+        AtCommit(database, after=lambda: other.execute("BEGIN IMMEDIATE"))
         queued = Queued(database)
         futures = [queued.add(insert(number)) for number in range(30)]
         queued.release()

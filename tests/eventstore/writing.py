@@ -55,20 +55,24 @@ class Queued:
         self.pool.shutdown(wait=False)
 
 
-class AfterCommit:
-    """The writer's connection, with something happening between its next commit and the line after it."""
+class AtCommit:
+    """The writer's connection, with something happening right before or right after its next commit."""
 
-    def __init__(self, database: SqliteDatabase, happens: Callable[[], object]) -> None:
+    def __init__(
+        self, database: SqliteDatabase, *, before: Callable[[], object] = int, after: Callable[[], object] = int
+    ) -> None:
         self._connection = database._writer
-        self._happens: Callable[[], object] | None = happens
+        self._before, self._after = before, after
         database._writer = self  # type: ignore[assignment]  # stands in for the connection
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if statement != "COMMIT":
+            return self._connection.execute(statement, *parameters)
+        before, after, self._before, self._after = self._before, self._after, int, int
+        before()
         cursor = self._connection.execute(statement, *parameters)
-        if statement == "COMMIT" and self._happens is not None:
-            happens, self._happens = self._happens, None
-            happens()
+        after()
         return cursor

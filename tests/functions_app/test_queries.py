@@ -8,19 +8,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.flow import Flow, listening, now, open_flow, serving
+from tests.support.flow import Clock, Flow, listening, open_flow, serving
 
 DAY = "2026-03-0{}T12:00:00Z"
-
-
-class Clock:
-    """Present time, which a test can move."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return now() + self.ahead
 
 
 @pytest.fixture(scope="module")

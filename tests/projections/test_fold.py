@@ -285,6 +285,8 @@ class Picky(UnifiedSchema):
     whatever: Any = None
 
 
+WRONG: dict[str, Any] = {"keys": "secret"}
+
 registry = EventRegistry()
 registry.register("a.strict")(StrictEvent)
 
@@ -312,7 +314,7 @@ def failing_rules() -> list[tuple[str, str, Any]]:
         (
             "invalid_record",
             "deep.keys",
-            lambda r, e: r.model_copy(update={"deep": Deep.model_construct(keys="secret")}),
+            lambda r, e: r.model_copy(update={"deep": Deep.model_construct(**WRONG)}),
         ),
         ("invalid_value", "whatever", lambda record, event: record.evolve(whatever=SAFE_INTEGER + 1)),
         ("invalid_value", "whatever", lambda record, event: record.evolve(whatever=float("nan"))),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstore import Event, EventData, RecordedEvent, canonical_json
-from projections import Record, apply_changes, empty_record, fold
+from projections import AuditEntry, Record, apply_changes, empty_record, fold
 from tests.support.clients import (
     AddressRemoved,
     Contacted,
@@ -85,7 +85,8 @@ def test_the_fold_agrees_with_the_oracle(data: list[EventData]) -> None:
 def test_portions_do_not_matter(data: list[EventData], cuts: list[int]) -> None:
     """Record and audit are the same in whatever portions the events are folded."""
     stream = recorded("1", *data)
-    record, audit = empty_record("1"), []
+    record = empty_record("1")
+    audit: list[AuditEntry] = []
     for start, end in pairwise([0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]):
         portion = fold(clients, record, stream[start:end])
         record, audit = portion.record, [*audit, *portion.audit]

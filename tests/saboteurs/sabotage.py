@@ -5,14 +5,13 @@ asleep and wakes up late, or comes in the middle. Such a rival also exists as `.
 and is then harmless.
 """
 
-import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from eventstore import Appended, ChangeFeed, CheckpointStore, EventData, FeedPage, SqliteEventStore
+from eventstore import Appended, ChangeFeed, CheckpointStore, EventData, ExpectedVersion, FeedPage, RecordedEvent
 from eventstore.events import record_events
-from eventstore.sqlite import _INSERT, _head, _to_row
 from functions_app import Runtime, Settings
 from functions_app.backend import Backend, Deliveries, Projections
 from integrations import DeliveryState, HeldState, LogEntry
@@ -53,27 +52,28 @@ class Between:
 # --- append ----------------------------------------------------------------------------------------------------------
 
 
-class NoReadBack(SqliteEventStore):
-    """Does not look whether an event is there already."""
+class NoReadBack(Between):
+    """Appends without a look whether an event is there already."""
 
-    def _append(self, connection: sqlite3.Connection, client_id: str, events: Sequence[EventData], _: Any) -> Appended:
-        recorded = record_events(client_id, _head(connection, client_id), events, self._clock())
-        connection.executemany(_INSERT, map(_to_row, recorded))
+    def append(self, client_id: str, events: Sequence[EventData], *, expected_version: ExpectedVersion) -> Appended:
+        recorded = record_events(client_id, self.port.head(client_id), events, self.port._clock())
+        columns, marks = ", ".join(RecordedEvent._fields), ", ".join("?" * len(RecordedEvent._fields))
+        rows = [
+            tuple({**event._asdict(), "data": data.json.decode()}.values())
+            for event, data in zip(recorded, events, strict=True)
+        ]
+        self.port._database.write(
+            lambda connection: connection.executemany(f"INSERT INTO events ({columns}) VALUES ({marks})", rows)
+        )
         return Appended(tuple(recorded), frozenset())
 
 
-def no_read_back(backend: Backend, scene: Scene) -> Backend:
-    """The database itself still refuses an event id that it has."""
-    store: Any = backend.events
-    return backend._replace(events=NoReadBack(store._database, clock=scene.clock))
-
-
-def no_idempotence(backend: Backend, scene: Scene) -> Backend:
+def no_idempotence(backend: Backend, _: Scene) -> Backend:
     """Neither the store nor the database knows an event again."""
     store: Any = backend.events
     for safeguard in ("TRIGGER IF EXISTS events_only_continue", "INDEX IF EXISTS events_by_id"):
         store._database.write(lambda connection, what=safeguard: connection.execute(f"DROP {what}"))
-    return no_read_back(backend, scene)
+    return backend._replace(events=NoReadBack(backend.events))
 
 
 # --- project ---------------------------------------------------------------------------------------------------------
@@ -238,26 +238,32 @@ class SecondDeliverer(Between):
 
 
 class SleepyDeliverer(Between):
-    """A rival wants to write down how the first call for a client ended, after each later call for it."""
+    """A rival wants to write down how the first call for a client ended, and wakes up after the second one."""
 
     def __init__(self, port: Deliveries, *, guarded: bool) -> None:
         super().__init__(port)
         self.guarded = guarded
-        self.dreamt: dict[tuple[str, str], tuple[DeliveryState, str | None]] = {}
+        self.dreamt: dict[tuple[str, str], list[tuple[DeliveryState, str | None]]] = defaultdict(list)
 
     def save(self, state: DeliveryState, tag: str | None, *, entry: LogEntry | None = None) -> str | None:
         saved: str | None = self.port.save(state, tag, entry=entry)
         if saved is not None and entry is not None:
-            late, condition = self.dreamt.setdefault((state.client_id, state.integration), (state, tag))
-            # What is kept of its own call is the state only: with an entry it would trip over the log's numbers.
-            self.port.save(late._replace(entries=state.entries), condition if self.guarded else saved)
+            calls = self.dreamt[state.client_id, state.integration]
+            calls.append((state, tag))
+            if len(calls) == 2:
+                late, condition = calls[0]
+                # Without an entry of its own, which would trip over the numbers of the log.
+                self.port.save(late._replace(entries=state.entries), condition if self.guarded else saved)
         return saved
 
 
 SABOTAGES: Mapping[str, Saboteur] = {
-    "read-back removed": no_read_back,
+    # The database itself still refuses an event id that it has.
+    "read-back removed": lambda backend, _: backend._replace(events=NoReadBack(backend.events)),
     "idempotence removed": no_idempotence,
-    "cursor saved before work": lambda backend, _: backend._replace(feed=EarlyCursor(backend.feed, backend.checkpoints)),
+    "cursor saved before work": lambda backend, _: backend._replace(
+        feed=EarlyCursor(backend.feed, backend.checkpoints)
+    ),
     "pull cursor saved before work": lambda backend, _: backend._replace(pulled=EarlyPullCursor(backend.pulled)),
     "record condition ignored": lambda backend, _: backend._replace(
         projections=SleepyProjector(backend.projections, guarded=False)
@@ -278,9 +284,7 @@ SABOTAGES: Mapping[str, Saboteur] = {
     "wanted lowered, guarded": lambda backend, _: backend._replace(
         deliveries=SleepyPublisher(backend.deliveries, guarded=True)
     ),
-    "claim ignored": lambda backend, scene: backend._replace(
-        deliveries=SecondDeliverer(backend, scene, guarded=False)
-    ),
+    "claim ignored": lambda backend, scene: backend._replace(deliveries=SecondDeliverer(backend, scene, guarded=False)),
     "claim ignored, guarded": lambda backend, scene: backend._replace(
         deliveries=SecondDeliverer(backend, scene, guarded=True)
     ),

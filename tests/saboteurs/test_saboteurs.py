@@ -9,10 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from tests.crash.flow_round import KILLED, Round, Zygote
-from tests.crash.oracle import CheckError
+from tests.crash.left import CheckError
 from tests.saboteurs.sabotage import SABOTAGES
 
 pytestmark = pytest.mark.crash
+
+
+SEED = 0
 
 
 class Scenario(NamedTuple):
@@ -23,14 +26,12 @@ class Scenario(NamedTuple):
         check: name of the check that fails.
         at: kill point, None if nobody has to die.
         crossing: of the kill point.
-        seed: of the work.
     """
 
     sabotage: str
     check: str
     at: str | None = None
     crossing: int = 0
-    seed: int = 0
 
     def play(self, round_: Round) -> None:
         """Work, die if that is part of it, go on until all is quiet, and check."""
@@ -62,7 +63,7 @@ NAMES = [scenario.sabotage for scenario in SCENARIOS]
 def test_a_missing_safeguard_is_found(scenario: Scenario, zygote: Zygote, tmp_path: Path) -> None:
     """With the safeguard removed, the check that is meant to notice does."""
     with (
-        Round(tmp_path / "round", zygote, scenario.seed, scenario.sabotage) as sabotaged,
+        Round(tmp_path / "round", zygote, SEED, faulty=False, sabotage=scenario.sabotage) as sabotaged,
         pytest.raises(CheckError) as found,
     ):
         scenario.play(sabotaged)
@@ -74,7 +75,8 @@ def test_the_safeguard_makes_the_difference(scenario: Scenario, zygote: Zygote, 
     """The very same events with the safeguard in place pass every check."""
     guarded = f"{scenario.sabotage}, guarded"
     at = "project.before_commit" if scenario.at == "project.torn" else scenario.at
-    with Round(tmp_path / "round", zygote, scenario.seed, guarded if guarded in SABOTAGES else None) as honest:
+    sabotage = guarded if guarded in SABOTAGES else None
+    with Round(tmp_path / "round", zygote, SEED, faulty=False, sabotage=sabotage) as honest:
         scenario._replace(at=at).play(honest)
 
 

@@ -126,17 +126,22 @@ def told(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event if value is not None}
 
 
-def add_rules(projection: Projection[Client]) -> None:
-    """The rules, in one place so that several generations can have them."""
-    projection.on(Contacted)(contacted)
-    projection.on(ContactReplaced)(contact_replaced)
-    projection.on(ContactRemoved)(contact_removed)
-    projection.on(Moved)(moved)
-    projection.on(AddressRemoved)(address_removed)
-    projection.on(Tagged)(tagged)
-    projection.on(Graded)(graded)
-    projection.on(Scored)(scored)
-    projection.on(Corrected, late="apply")(corrected)
+def add_rules(projection: Projection[Client], *, but: type[Event] | None = None) -> None:
+    """Give another projection the same rules, without that of one event if that is to get another."""
+    rules: dict[type[Event], Any] = {
+        Contacted: contacted,
+        ContactReplaced: contact_replaced,
+        ContactRemoved: contact_removed,
+        Moved: moved,
+        AddressRemoved: address_removed,
+        Tagged: tagged,
+        Graded: graded,
+        Scored: scored,
+        Corrected: corrected,
+    }
+    for event, rule in rules.items():
+        if event is not but:
+            projection.on(event, late="apply" if event is Corrected else "supersede")(rule)
 
 
 def contacted(record: Client, event: Contacted) -> Client:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,16 @@ def backend(directory: Path, domain: Domain = sample) -> Backend:
 def now() -> datetime:
     """Present time."""
     return datetime.now(UTC)
+
+
+class Clock:
+    """Present time, which a test can move ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return now() + self.ahead
 
 
 def open_flow(

@@ -50,9 +50,7 @@ class KillPoints:
 
 
 class _Wrapped:
-    def __init__(
-        self, port: object, points: Mapping[str, tuple[Name, Name]], cross: Callable[[str], None]
-    ) -> None:
+    def __init__(self, port: object, points: Mapping[str, tuple[Name, Name]], cross: Callable[[str], None]) -> None:
         self._port, self._points, self._cross = port, points, cross
 
     def __getattr__(self, name: str) -> Any:
