@@ -15,6 +15,7 @@ _CONNECT_SECONDS = 5
 
 _CONFLICT = {409, 412}
 _NOT_STORED = {429, 449}
+_BEHIND = (404, 1002)  # read session not available
 _PERMANENT = {400, 401, 403, 404, 413}
 
 
@@ -113,6 +114,9 @@ def _of_status(error: HttpResponseError) -> Exception:
     if status in _NOT_STORED:
         wait = float(headers.get("x-ms-retry-after-ms") or 1000) / 1000
         return StoreUnavailableError(f"throttled ({status})", retry_after=wait)
+    sub_status = int(getattr(error, "sub_status", 0) or 0)
+    if (status, sub_status) == _BEHIND:
+        return StoreUnavailableError("a replica is behind what this process has seen")
     if status in _PERMANENT:
-        return StoreRefusedError(status, int(getattr(error, "sub_status", 0) or 0))
+        return StoreRefusedError(status, sub_status)
     return OutcomeUnknownError(f"the answer leaves the outcome open ({status})")

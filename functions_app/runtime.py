@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from threading import Event
 
-from eventstore import RecordedEvent, Rejection, utc_text
+from eventstore import RecordedEvent, Rejection, StoreUnavailableError, utc_text
 from integrations import Deliverer, IntegrationError, Publisher
 from projections import (
     FeedFollower,
@@ -217,7 +217,7 @@ class Runtime:
         """The publisher's doorbell: best effort, since the outbox keeps what fails here for the sweep."""
         try:
             self.publisher.publish(client_ids)
-        except IntegrationError as error:
+        except (IntegrationError, StoreUnavailableError) as error:
             _log.warning("Publishing is left to the sweep: %s", type(error).__name__)
 
 

@@ -41,6 +41,7 @@ from .publisher import Publisher
 from .state import DeliveryState, raised
 
 if TYPE_CHECKING:
+    from .cosmos import DELIVERIES_CONTAINER, CosmosDeliveryStore
     from .rest import ResponseProcessor, RESTIntegration, reference_in
     from .rest_auth import ApiKey, Auth, BearerToken, Credential, NoAuth
     from .rest_http import Response
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 # Adapters load on first use: an application pays only for what it runs on.
 _ADAPTERS = {
+    "CosmosDeliveryStore": "cosmos",
+    "DELIVERIES_CONTAINER": "cosmos",
     "ApiKey": "rest_auth",
     "Auth": "rest_auth",
     "BearerToken": "rest_auth",
@@ -74,6 +77,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "DELIVERIES_CONTAINER",
     "FOREVER",
     "MESSAGE_LIMIT",
     "Announcement",
@@ -81,6 +85,7 @@ __all__ = [
     "Auth",
     "BearerToken",
     "Body",
+    "CosmosDeliveryStore",
     "Credential",
     "Deliverer",
     "Delivery",

@@ -104,29 +104,13 @@ class CosmosDeliveryStore:
 
     def due(self, integration: str, *, before: str | None = None, limit: int = 100) -> Sequence[DeliveryState]:
         """See `DeliveryStore.due`."""
-        documents = cosmos_query(
-            self._container,
-            "SELECT * FROM c WHERE c.kind = 'state' AND c.integration = @integration AND c.due_at <= @before "
-            "ORDER BY c.due_at",
-            None,
-            page=limit,
-            integration=integration,
-            before=_LAST if before is None else before,
-        )
-        return [_state(document) for document in islice(documents, limit)]
+        before = _LAST if before is None else before
+        return self._listed("c.due_at <= @before ORDER BY c.due_at", integration, limit, before=before)
 
     def failed(self, integration: str, *, after: str = "", limit: int = 100) -> Sequence[DeliveryState]:
         """See `DeliveryStore.failed`."""
-        documents = cosmos_query(
-            self._container,
-            "SELECT * FROM c WHERE c.kind = 'state' AND c.integration = @integration AND c.is_failed = true "
-            "AND c.client_id > @after ORDER BY c.client_id",
-            None,
-            page=limit,
-            integration=integration,
-            after=after,
-        )
-        return [_state(document) for document in islice(documents, limit)]
+        condition = "c.is_failed = true AND c.client_id > @after ORDER BY c.client_id"
+        return self._listed(condition, integration, limit, after=after)
 
     def of_client(self, client_id: str) -> Sequence[DeliveryState]:
         """See `DeliveryStore.of_client`."""
@@ -157,11 +141,8 @@ class CosmosDeliveryStore:
 
     def save_pause(self, pause: Pause, tag: str | None) -> str | None:
         """See `PauseStore.save_pause`."""
-        return self._put(
-            {"id": _pause_id(pause.integration), "client_id": _INTEGRATIONS, "kind": "pause", **pause._asdict()},
-            tag,
-            [],
-        )
+        kept = {"id": _pause_id(pause.integration), "client_id": _INTEGRATIONS, "kind": "pause"}
+        return self._put({**kept, **pause._asdict()}, tag, [])
 
     def _raising(self, client_id: str, wanted: Mapping[str, int], at: str) -> list[Any]:
         """The operations that bring the stored states to what is wanted."""
@@ -223,6 +204,12 @@ class CosmosDeliveryStore:
                 if error.sub_status:  # not the document is missing: the replica is behind, or there is no container
                     raise
                 return None
+
+    def _listed(self, condition: str, integration: str, limit: int, **where: str) -> list[DeliveryState]:
+        """States of all clients at an integration under a condition, in its order."""
+        text = f"SELECT * FROM c WHERE c.kind = 'state' AND c.integration = @integration AND {condition}"  # noqa: S608 - constants
+        documents = cosmos_query(self._container, text, None, page=limit, integration=integration, **where)
+        return [_state(document) for document in islice(documents, limit)]
 
     def _states(self, client_id: str) -> list[_Document]:
         text = "SELECT * FROM c WHERE c.kind = 'state' ORDER BY c.integration"

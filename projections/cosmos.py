@@ -200,10 +200,9 @@ class CosmosProjectionStore:
             found = self._load(client_id)
             told = loaded.announced if commit.announced is None else commit.announced
             return found if (found.record, found.announced) == (commit.record, told) else None
-        tag = str(results[0]["eTag"])
-        if commit.announced is None:
-            return loaded._replace(record=commit.record, record_tag=tag)
-        return Loaded(commit.record, tag, commit.announced, str(results[1]["eTag"]))
+        told = commit.announced or loaded.announced
+        tags = [str(result["eTag"]) for result in results[:2]]
+        return Loaded(commit.record, tags[0], told, tags[1] if told else None)
 
     def _operations(self, commit: Commit) -> list[Any]:
         client_id, loaded = commit.record.client_id, commit.loaded
@@ -212,8 +211,11 @@ class CosmosProjectionStore:
             "is_parked": commit.record.parked is not None,
         }
         operations = [_guarded(record, loaded.record_tag)]
-        if commit.announced is not None:
-            announced = self._document(self._announced_id, client_id, "announced", announced_document(commit.announced))
+        told = commit.announced or loaded.announced
+        if told is not None:
+            # Written even if it stays: that there is nothing to announce depends on it as well, and only a write is
+            # refused when another generation announced in between.
+            announced = self._document(self._announced_id, client_id, "announced", announced_document(told))
             operations.append(_guarded(announced, loaded.announced_tag))
         operations += [("upsert", (self._audit(entry),)) for entry in commit.audit]
         if commit.outbox is not None:

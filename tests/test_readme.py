@@ -28,6 +28,7 @@ DOCUMENTS = [
 NOT_RUN = ("make test", "make lint", "make format", "make bench", "git clone")
 BINARIES = Path(sys.executable).parent
 DONE, ATTENTION = 0, 3  # a command that worked and found something for a person has worked
+_STOP_AT_FAILURE = f'trap \'code=$?; [ "$code" -eq {ATTENTION} ] || exit "$code"\' ERR'
 SETTINGS = {"CRM_URL": "https://crm.example", "CRM_SECRET": "placeholder"}  # examples may read them
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -80,7 +81,7 @@ def test_every_shell_block_runs(document: Path, project: Path) -> None:
             serve(project, command)
             continue
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
+            ["bash", "-uo", "pipefail", "-c", f"{_STOP_AT_FAILURE}\n{command}"],
             cwd=project,
             env=environment(project),
             capture_output=True,
@@ -114,8 +115,8 @@ def serve(project: Path, command: str) -> None:
 
 @each_document
 def test_every_python_block_runs(document: Path, project: Path) -> None:
-    """All of a document together, since later ones may build on earlier ones; a warning is an error."""
-    code = "\n".join(blocks(document, "python"))
+    """Defect 26: the imports exist. All of a document together, given a `directory`; a warning is an error."""
+    code = "\n".join([f"directory = {str(project.parent)!r}", *blocks(document, "python")])
     script = project / "readme_example.py"
     script.write_text(code, "utf-8")
     done = subprocess.run(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from integrations.cosmos import DELIVERIES_CONTAINER, CosmosDeliveryStore
+from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
 from tests.contracts.test_delivery_store import AllStores, DeliveryStoreContract
 from tests.support.cosmos import Containers
 from tests.wire.cosmos import CosmosServer

@@ -3,6 +3,7 @@
 import inspect
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from tests.contracts.test_event_store import EventStoreContract, SettableClock
 from tests.support.events import emails
 
 CRITERIA = (AssertionError, EventStoreError, sqlite3.Error, pytest.fail.Exception)
-OPEN = Callable[[Path, SettableClock], SqliteEventStore]
 
 
 class Careless(SqliteEventStore):
@@ -121,13 +121,7 @@ def failures(tmp_path: Path) -> Iterator[Callable[[type[SqliteEventStore]], set[
         failed = set()
         for contract in (EventStoreContract, ChangeFeedContract):
             for name, test in inspect.getmembers(contract, inspect.isfunction):
-                clock = SettableClock()
-                supplies: Mapping[str, Callable[[], object]] = {
-                    "clock": lambda clock=clock: clock,
-                    "store": lambda name=name, clock=clock: store(kind, name, clock),
-                    "filled": lambda name=name, clock=clock: filled(store(kind, name, clock)),
-                    "open_store": lambda name=name, clock=clock: lambda: store(kind, name, clock),
-                }
+                supplies = supplied_by(partial(store, kind, name))
                 wanted = list(inspect.signature(test).parameters)[1:]
                 if not name.startswith("test_") or not set(wanted) <= set(supplies):
                     continue
@@ -142,6 +136,17 @@ def failures(tmp_path: Path) -> Iterator[Callable[[type[SqliteEventStore]], set[
         database.close()
 
 
+def supplied_by(open_store: Callable[[SettableClock], SqliteEventStore]) -> Mapping[str, Callable[[], object]]:
+    """What the fixtures of the contracts would supply."""
+    clock = SettableClock()
+    return {
+        "clock": lambda: clock,
+        "store": lambda: open_store(clock),
+        "filled": lambda: filled(open_store(clock)),
+        "open_store": lambda: lambda: open_store(clock),
+    }
+
+
 def filled(store: SqliteEventStore) -> SqliteEventStore:
     for number in range(30):
         store.append(CLIENTS[number % len(CLIENTS)], emails(number), expected_version=ANY)
@@ -149,7 +154,7 @@ def filled(store: SqliteEventStore) -> SqliteEventStore:
 
 
 def test_a_store_with_all_safeguards_passes(failures: Callable[[type[SqliteEventStore]], set[str]]) -> None:
-    """The saboteurs' own base does what the contract asks, and so does the real store."""
+    """The saboteurs' own base does what the contract asks: it is the missing safeguard that fails the others."""
     assert failures(Careless) == set()
 
 
@@ -198,6 +203,10 @@ def vandalised(database: SqliteDatabase) -> set[str]:
     return done
 
 
+def drop(database: SqliteDatabase, guard: str) -> None:
+    database.write(lambda connection: connection.execute(f"DROP {guard}"))
+
+
 @pytest.mark.parametrize(
     ("guard", "lets_in"),
     [
@@ -212,7 +221,7 @@ def test_each_guard_in_the_database_is_needed(tmp_path: Path, guard: str | None,
     database = open_events(tmp_path)
     SqliteEventStore(database).append("c1", emails(1), expected_version=ANY)
     if guard is not None:
-        database.write(lambda connection: connection.execute(f"DROP TRIGGER {guard}"))
+        drop(database, f"TRIGGER {guard}")
     assert vandalised(database) == lets_in
     database.close()
 
@@ -232,7 +241,7 @@ def test_the_database_stops_a_store_that_does_not_look(tmp_path: Path, dropped: 
     """An id is stored once even then; only without the trigger and the unique index it is stored twice."""
     database = open_events(tmp_path)
     for guard in dropped:
-        database.write(lambda connection, guard=guard: connection.execute(f"DROP {guard}"))
+        drop(database, guard)
     store = WithoutLook(database)
     store.append("c1", emails(1), expected_version=ANY)
     if dropped:

@@ -119,7 +119,7 @@ def test_an_accepted_delivery_is_stored_before_the_answer(people: Flow) -> None:
 
 
 def test_a_repeat_changes_nothing_and_says_so(people: Flow) -> None:
-    """The same delivery again is answered with the versions it has."""
+    """Defect 23: a sender that repeats what was accepted makes no copy; it is told the versions that are there."""
     first = people.post("crm", change(change_id="again-1", person=2)).json()["events"]
     again = people.post("crm", change(change_id="again-1", person=2))
     assert again.status_code == 202
@@ -165,7 +165,7 @@ def test_correlation_id_and_trace_context_are_kept(people: Flow) -> None:
 
 @pytest.mark.parametrize("number", ["a/b", "..", ".", "a b", 'it\'s "it"', "~", "%2F", "a.b", "名前", "-_", "\t"])
 def test_any_text_can_be_part_of_a_client_id(notes: Flow, number: str) -> None:
-    """Slashes, dots, spaces and quotes are escaped; the client is found again under the text that was answered."""
+    """Defect 8: slashes, dots, spaces and quotes are escaped, and the client is found under the text that was answered."""
     [event] = notes.post("keyless", note(number, "here")).json()["events"]
     assert not set(event["client_id"]) & set("/ '\"%")
     assert str(accounts.AccountId(country="ES", number=number)) == event["client_id"]
@@ -206,7 +206,7 @@ def test_composed_and_decomposed_unicode_are_one_client(notes: Flow) -> None:
     ],
 )
 def test_a_body_that_is_no_json_is_refused(people: Flow, refused: Expect, body: bytes, code: str) -> None:
-    """400 says where, and quotes nothing."""
+    """Defect 20: 400 says where, and quotes nothing."""
     refused(people, lambda: people.send("crm", body, KEYED), 400, code)
 
 
@@ -278,7 +278,7 @@ def test_a_body_over_the_limit_of_the_host_is_refused(people: Flow, refused: Exp
 def test_a_bad_field_is_named_and_its_value_is_not(
     people: Flow, refused: Expect, fields: dict[str, Any], named: list[str]
 ) -> None:
-    """422 names every bad field by its path."""
+    """Defects 11 and 20: 422 names every bad field by its path; never a 500, never the payload in an error."""
     refused(people, lambda: people.post("crm", change(**fields)), 422, "invalid_payload", *named)
 
 
@@ -334,7 +334,7 @@ def test_a_client_id_that_is_none_is_refused(notes: Flow, refused: Expect, field
 
 
 def test_a_processor_that_raises_refuses_the_delivery(notes: Flow, refused: Expect) -> None:
-    """Only the class of the error is told: its message may quote the payload."""
+    """Defect 24: it is not swallowed. Only the class of the error is told: its message may quote the payload."""
     document = refused(notes, lambda: notes.post("keyless", note(CANARY, "raise")), 422, "processor_raised", "(whole)")
     assert "RuntimeError" in document["errors"][0]["problem"]
 

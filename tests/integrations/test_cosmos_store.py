@@ -14,8 +14,16 @@ from eventstore import (
     StoreUnavailableError,
     check_client_id,
 )
-from integrations import Deliverer, DeliveryResult, DeliveryState, Integration, LogEntry, Pause
-from integrations.cosmos import DELIVERIES_CONTAINER, CosmosDeliveryStore
+from integrations import (
+    DELIVERIES_CONTAINER,
+    CosmosDeliveryStore,
+    Deliverer,
+    DeliveryResult,
+    DeliveryState,
+    Integration,
+    LogEntry,
+    Pause,
+)
 from tests.integrations.world import Clock, TargetDouble, client, mail
 from tests.support.cosmos import Containers
 from tests.wire.cosmos import CosmosServer, Fault, faults

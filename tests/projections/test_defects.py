@@ -1,6 +1,6 @@
 """What was wrong with the system before this one, as far as it concerns projections; more of it beside what it is about.
 
-Lost updates (6): test_projector. Rules that match by chance (11): test_fold. Optional sub-schemas and postponed
+Lost updates (6): test_projector. Rules that match by chance (11): test_rules. Optional sub-schemas and postponed
 annotations (25): test_schema. Ids in queries (7): the contract of the projection store.
 """
 

@@ -1,31 +1,23 @@
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 
-from eventstore import SAFE_INTEGER, EventStore, RecordedEvent, StoreUnavailableError
+from eventstore import EventStore, RecordedEvent, StoreUnavailableError
 from projections import (
-    MAX_RECORD_BYTES,
     Commit,
     CommitConflictError,
     Loaded,
     OutOfTimeError,
-    Parked,
-    Projection,
     Projector,
-    Record,
     StreamBehindError,
     Target,
     empty_record,
-    fold,
-    retry_parked,
 )
-from tests.support.clients import Client, Contacted, Graded, Scored, Tagged, add_rules, clients, events, fact
+from tests.support.clients import Contacted, Graded, Tagged, clients
 from tests.support.interposing import Interposed, once
-from tests.support.projecting import World, oracle
+from tests.support.projecting import World, check_whole
 
 
 class Unreadable:
@@ -36,20 +28,6 @@ class Unreadable:
 
     def read(self, client_id: str, *, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
         raise AssertionError("the stream was read")
-
-
-def parked_of(record: Record) -> Parked:
-    assert record.parked is not None
-    return record.parked
-
-
-def check_whole(world: World, client_id: str = "1") -> None:
-    """Record and audit hold every event of the stream, once."""
-    stream = world.stream(client_id)
-    record = world.record(client_id)
-    assert (record.version, record.parked) == (len(stream), None)
-    assert record.values == oracle(stream)
-    assert [entry.version for entry in world.trail(client_id)] == list(range(1, len(stream) + 1))
 
 
 # --- how far -------------------------------------------------------------------------------------------------------
@@ -127,6 +105,24 @@ def test_trouble_with_one_client_does_not_touch_the_others(world: World) -> None
         "3": type(None),
     }
     assert outcomes["2"].record == world.record("2")
+
+
+def test_an_unexpected_error_stays_with_its_client(world: World) -> None:
+    """Whatever it is, the other clients of the group go on."""
+
+    class Torn(Unreadable):
+        def read(self, client_id: str, *, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
+            if client_id == "2":
+                raise EOFError("torn")
+            return world.events.read(client_id, after=after, until=until)
+
+    for client_id in ("1", "2", "3"):
+        world.tell(client_id, Graded(segment="a"))
+    targets = {client_id: Target(1) for client_id in ("1", "2", "3")}
+    outcomes = Projector(clients, Torn(world.events), world.store).catch_up_all(targets)
+    assert [type(outcomes[client_id].error) for client_id in targets] == [type(None), EOFError, type(None)]
+    assert outcomes["2"].record == empty_record("2")
+    check_whole(world, "3")
 
 
 def test_clients_are_worked_on_side_by_side_where_a_store_takes_one_at_a_time(world: World) -> None:
@@ -281,227 +277,3 @@ def test_a_publisher_that_fails_does_not_hold_up_projecting(world: World, caplog
     assert "ConnectionError" in caplog.text
     assert "canary" not in caplog.text
     assert len(world.outbox("1")) == 1
-
-
-# --- parked clients ------------------------------------------------------------------------------------------------
-
-
-def test_a_client_parks_at_the_event_that_fails(world: World) -> None:
-    """What came before is committed and announced; what comes later waits."""
-    world.tell("1", Graded(segment="a"), Scored(score=-1), Graded(segment="b"))
-    record = world.catch_up("1")
-    parked = parked_of(record)
-    assert (record.version, record.values) == (1, {"root": {"segment": "a"}})
-    assert parked[:4] == (2, 3, "rule_raised", ("scored: raised ValueError",))
-    assert [entry.version for entry in world.outbox("1")] == [1]
-    assert world.store.parked() == [record]
-
-
-def test_who_passes_a_parked_client_leaves_word(world: World) -> None:
-    """`waiting_for` rises to the version that is passed, never falls."""
-    world.tell("1", Scored(score=-1))
-    world.catch_up("1")
-    world.tell("1", Graded(segment="a"), Graded(segment="b"))
-    assert parked_of(world.projector().catch_up("1", Target(3))).waiting_for == 3
-    assert parked_of(world.projector().catch_up("1", Target(2))).waiting_for == 3
-
-
-def test_nobody_makes_a_record_wait_for_what_does_not_exist(world: World) -> None:
-    """A query may ask for any version; the record must not wait for it, and the caller is told."""
-    world.tell("1", Scored(score=-1))
-    for _ in range(2):
-        with pytest.raises(StreamBehindError):
-            world.projector().catch_up("1", Target(999))
-        assert parked_of(world.record("1")).waiting_for == 1
-
-
-def test_the_event_that_is_passed_while_the_client_is_unparked_is_not_lost(tmp_path: Path) -> None:
-    """One projector retries the client while another passes a new event: between them, both versions are reached."""
-    fixed = Projection("clients", Client, events, version=1)
-    add_rules(fixed, but=Scored)
-    fixed.on(Scored)(lambda record, event: record.evolve(score=event.score))
-    with closing(World(tmp_path)) as world, closing(World(tmp_path, fixed)) as repaired:
-        world.tell("1", Scored(score=-1))
-        world.catch_up("1")
-
-        def pass_by() -> None:
-            world.tell("1", Graded(segment="late"))
-            world.projector().catch_up("1", Target(2))
-
-        store = Interposed(repaired.store, before_commit=once(pass_by))
-        record = Projector(fixed, repaired.events, store).catch_up("1", Target(0, retry=True))
-        assert (record.version, record.parked) == (2, None)
-        check_whole(repaired)
-
-
-def test_an_interrupted_way_out_of_parking_is_taken_up_again(world: World, tmp_path: Path) -> None:
-    """Events behind a parked client were passed by every cursor; so the record says that it is not there yet."""
-    fixed = Projection("clients", Client, events, version=1)
-    add_rules(fixed, but=Scored)
-    fixed.on(Scored)(lambda record, event: record.evolve(score=event.score))
-    world.tell("1", Scored(score=-1))
-    for _ in range(3):
-        world.tell("1", *[Graded(segment=str(number)) for number in range(90)])
-    world.follower().sweep()
-    assert parked_of(world.record("1")).waiting_for == 271
-    with closing(World(tmp_path, fixed)) as repaired:
-        calls = iter(range(10))
-
-        def die() -> None:
-            if next(calls) == 2:
-                raise StoreUnavailableError("killed")
-
-        dying = Projector(fixed, repaired.events, Interposed(repaired.store, before_commit=die))
-        with pytest.raises(StoreUnavailableError):
-            retry_parked(dying, repaired.store)
-        parked = parked_of(repaired.record("1"))
-        assert (repaired.record("1").version, parked.code, parked.waiting_for) == (180, "catching_up", 271)
-        assert retry_parked(repaired.projector(), repaired.store) == (1, 1)
-        check_whole(repaired)
-
-
-def test_an_interrupted_refold_is_taken_up_again(world: World) -> None:
-    """A record that is folded again in place is not taken for up to date before it is."""
-    for _ in range(3):
-        world.tell("1", *[Graded(segment=str(number)) for number in range(90)])
-    world.follower().sweep()
-    calls = iter(range(10))
-
-    def die() -> None:
-        if next(calls) == 1:
-            raise StoreUnavailableError("killed")
-
-    with pytest.raises(StoreUnavailableError):
-        Projector(clients, world.events, Interposed(world.store, before_commit=die)).catch_up(
-            "1", Target(0, refold=True)
-        )
-    assert (world.record("1").version, parked_of(world.record("1")).code) == (90, "catching_up")
-    assert retry_parked(world.projector(), world.store) == (1, 1)
-    check_whole(world)
-
-
-def test_other_code_retries_by_itself(world: World, tmp_path: Path) -> None:
-    """The sweep of code with another fingerprint tries what older code could not digest."""
-    fixed = Projection("clients", Client, events, version=1)
-    add_rules(fixed, but=Scored)
-    fixed.on(Scored)(lambda record, event: record.evolve(score=event.score))
-    world.tell("1", Scored(score=-1), Graded(segment="a"))
-    world.catch_up("1")
-    assert retry_parked(world.projector(), world.store) == (0, 0)
-    with closing(World(tmp_path, fixed)) as repaired:
-        assert retry_parked(repaired.projector(), repaired.store) == (1, 1)
-        check_whole(repaired)
-
-
-def test_a_retry_by_hand_folds_again(world: World) -> None:
-    """With the same code the client parks again, and is counted as tried."""
-    world.tell("1", Scored(score=-1))
-    world.catch_up("1")
-    assert retry_parked(world.projector(), world.store, every=True) == (1, 0)
-    assert parked_of(world.record("1")).code == "rule_raised"
-
-
-def test_retrying_goes_through_all_parked_clients(world: World) -> None:
-    """However many pages they take."""
-    for number in range(230):
-        world.tell(f"{number:03}", Scored(score=-1))
-    world.follower().sweep()
-    assert retry_parked(world.projector(), world.store, every=True) == (230, 0)
-
-
-def test_a_record_that_grows_too_large_parks(world: World) -> None:
-    """The event that makes it too large waits; those before it are in."""
-    half = MAX_RECORD_BYTES // 2
-    world.tell("1", Tagged(tags=["a" * half]), Graded(segment="b"))
-    world.tell("1", Contacted(email="c" * half))
-    record = world.catch_up("1")
-    parked = parked_of(record)
-    assert (record.version, parked.version, parked.code) == (2, 3, "record_too_large")
-    assert parked.problems == (f"(whole): the record would take more than {MAX_RECORD_BYTES} bytes",)
-
-
-def test_a_number_that_a_double_cannot_hold_parks(tmp_path: Path) -> None:
-    """A rule may compute what no event may carry."""
-    squared = Projection("clients", Client, events, version=1)
-    squared.on(Scored)(lambda record, event: record.evolve(score=SAFE_INTEGER + int(event.score)))
-    with closing(World(tmp_path, squared)) as world:
-        world.tell("1", Scored(score=0), Scored(score=1))
-        record = world.catch_up("1")
-        assert (record.version, parked_of(record).code) == (1, "invalid_value")
-        assert parked_of(record).problems[0].startswith("score: ")
-
-
-def test_a_record_that_the_schema_cannot_read_parks(world: World, tmp_path: Path) -> None:
-    """Code whose schema changed under its version says so, and goes on when it can read the record again."""
-
-    class Stricter(Client):
-        segment: int = 0  # type: ignore[assignment]  # that is what is wrong with it
-
-    stricter = Projection("clients", Stricter, events, version=1)
-    world.tell("1", Graded(segment="a"))
-    world.catch_up("1")
-    world.tell("1", Graded(segment="b"))
-    with closing(World(tmp_path, stricter)) as broken:
-        parked = parked_of(broken.projector().catch_up("1", Target(2)))
-        assert (parked.version, parked.waiting_for, parked.code) == (1, 2, "unreadable_record")
-        assert [problem.split(": ")[0] for problem in parked.problems] == ["segment"]
-    assert retry_parked(world.projector(), world.store) == (1, 1)
-    check_whole(world)
-
-
-def test_an_unreadable_record_without_later_events_goes_on_too(world: World, tmp_path: Path) -> None:
-    """There is no next event to wait for."""
-
-    class Stricter(Client):
-        segment: int = 0  # type: ignore[assignment]  # that is what is wrong with it
-
-    world.tell("1", Graded(segment="a"))
-    world.catch_up("1")
-    with closing(World(tmp_path, Projection("clients", Stricter, events, version=1))) as broken:
-        assert parked_of(broken.projector().catch_up("1", Target(0))).waiting_for == 1
-    assert retry_parked(world.projector(), world.store) == (1, 1)
-    check_whole(world)
-
-
-def test_a_client_id_that_is_none_of_the_schema_parks(world: World) -> None:
-    """Events may have been appended under a text that the schema's id class does not parse."""
-    world.tell("1.2.3", Graded(segment="a"))
-    parked = parked_of(world.catch_up("1.2.3"))
-    assert (parked.version, parked.waiting_for, parked.code, parked.problems) == (0, 1, "invalid_client_id", ())
-
-
-def test_a_history_restored_to_an_older_state_parks(world: World, tmp_path: Path) -> None:
-    """The record names an event that the stream does not have; nothing is folded on top of it."""
-    world.tell("1", Graded(segment="a"), Graded(segment="b"))
-    world.catch_up("1")
-    restored = World(tmp_path / "restored")
-    with closing(restored):
-        restored.tell("1", fact(Graded(segment="a")), Graded(segment="other"), Graded(segment="c"))
-        forked = Projector(clients, restored.events, world.store)
-        record = forked.catch_up("1", Target(3))
-        assert (record.version, parked_of(record)[:4]) == (2, (2, 3, "history_forked", ()))
-        assert record.values == {"root": {"segment": "b"}}
-        mended = forked.catch_up("1", Target(0, refold=True))
-        assert (mended.version, mended.parked, mended.values) == (3, None, {"root": {"segment": "c"}})
-
-
-def test_a_history_that_lost_its_end_parks(world: World, tmp_path: Path) -> None:
-    """A stream shorter than the record is a fork, too; folding again takes the record back to what is there."""
-    world.tell("1", Graded(segment="a"), Graded(segment="b"))
-    world.catch_up("1")
-    with closing(World(tmp_path / "restored")) as restored:
-        restored.tell("1", Graded(segment="a"))
-        shorter = Projector(clients, restored.events, world.store)
-        assert parked_of(shorter.catch_up("1", Target(0))).code == "history_forked"
-        assert shorter.catch_up("1", Target(0, refold=True)).version == 1
-
-
-def test_folding_again_mends_a_damaged_record(world: World) -> None:
-    """Record and audit are written anew from the history."""
-    stream = world.tell("1", Contacted(email="a"), Graded(segment="b"))
-    good = world.catch_up("1")
-    loaded = world.store.load(["1"])["1"]
-    audit = [entry._replace(changes=()) for entry in world.trail("1")]
-    world.store.commit([Commit(loaded, good._replace(values={"root": {"segment": "damaged"}}), audit)])
-    assert world.projector().catch_up("1", Target(0, refold=True)) == good
-    assert tuple(world.trail("1")) == fold(clients, empty_record("1"), stream).audit

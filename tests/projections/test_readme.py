@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import projections
 
@@ -9,6 +10,11 @@ def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
     text = (Path(projections.__file__).parent / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) > 4
-    namespace = {"__name__": "readme", "directory": str(tmp_path)}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+    namespace: dict[str, Any] = {"__name__": "readme", "directory": str(tmp_path)}
+    try:
+        for block in blocks:
+            exec(compile(block, "README.md", "exec"), namespace)
+    finally:
+        for opened in ("history", "state"):
+            if opened in namespace:
+                namespace[opened].close()

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Annotated, Any, Optional, Union
 
 import pytest
@@ -230,7 +231,12 @@ def bad_schemas() -> list[tuple[str, type[UnifiedSchema]]]:
         id: PersonId
         number: int = 2**60
 
+    class Callback(UnifiedSchema):
+        id: PersonId
+        call: Callable[[], None] | None = None
+
     return [
+        ("Callback has a type that JSON Schema cannot describe", Callback),
         ("NoId needs a field `id`", NoId),
         ("TextId needs a field `id` of a ClientId class", TextId),
         ("NoDefault.contact needs a default", NoDefault),

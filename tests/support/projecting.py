@@ -122,6 +122,15 @@ class World:
         return self.store.pending(client_id)
 
 
+def check_whole(world: World, client_id: str = "1") -> None:
+    """Record and audit hold every event of the stream, once."""
+    stream = world.stream(client_id)
+    record = world.record(client_id)
+    assert (record.version, record.parked) == (len(stream), None)
+    assert record.values == oracle(stream)
+    assert [entry.version for entry in world.trail(client_id)] == list(range(1, len(stream) + 1))
+
+
 def oracle(stream: Iterable[RecordedEvent]) -> dict[str, dict[str, Any]]:
     """The values that a history comes to, worked out without folding: per field the newest assertion is picked.
 

@@ -1,0 +1,40 @@
+"""The contracts of the projections' ports on Cosmos DB, through the SDK and over a real socket."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
+from tests.contracts.test_audit_log import AuditLogContract
+from tests.contracts.test_outbox import OutboxContract
+from tests.contracts.test_projection_store import OpenStore, ProjectionStoreContract
+from tests.support.clients import clients
+from tests.support.commits import SettableClock, Store
+from tests.support.cosmos import Containers
+from tests.wire.cosmos import CosmosServer
+
+pytestmark = [pytest.mark.contract, pytest.mark.cosmos_wire]
+
+
+@pytest.fixture(params=[1, 3])
+def containers(request: pytest.FixtureRequest) -> Iterator[Containers]:
+    with CosmosServer(ranges=request.param) as server, Containers(server) as containers:
+        yield containers
+
+
+class TestCosmosProjectionStore(ProjectionStoreContract):
+    @pytest.fixture
+    def open_store(self, containers: Containers) -> OpenStore:
+        return lambda projection: CosmosProjectionStore(containers.open(PROJECTIONS_CONTAINER), projection)
+
+
+class TestCosmosAuditLog(AuditLogContract):
+    @pytest.fixture
+    def store(self, containers: Containers) -> Store:
+        return CosmosProjectionStore(containers.open(PROJECTIONS_CONTAINER), clients)
+
+
+class TestCosmosOutbox(OutboxContract):
+    @pytest.fixture
+    def store(self, containers: Containers, clock: SettableClock) -> Store:
+        return CosmosProjectionStore(containers.open(PROJECTIONS_CONTAINER), clients, clock=clock)
