@@ -1,7 +1,7 @@
 """Events before and after they are stored: the model users write, what they ask to store, and what was stored."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,7 +15,8 @@ from .errors import InvalidEventError
 from .problems import FieldProblem
 
 MAX_KEY = 200
-_NAIVE_WIDTH = len("2026-01-31T12:00:00.000000")
+_SHORT_TEXT = f"1 to {MAX_KEY} printable characters were expected"
+_UTC_TEXT = "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ"  # takes half the time of isoformat, twice an append
 _SOURCE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
@@ -61,7 +62,7 @@ class EventData:
     json: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        problems = tuple(self._problems())
+        problems = self._problems()
         if problems:
             raise InvalidEventError(*problems)
         data = normalize(self.data)
@@ -69,21 +70,23 @@ class EventData:
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "json", canonical_json(data))
 
-    def _problems(self) -> Iterator[FieldProblem]:
-        if _SOURCE.fullmatch(self.source) is None:
-            yield FieldProblem("source", "a letter a-z, then up to 31 of a-z, 0-9, '-', '_' were expected")
+    def _problems(self) -> list[FieldProblem]:
+        problems = []
         source, _, key = self.event_id.partition(":")
+        if _SOURCE.fullmatch(self.source) is None:
+            problems.append(FieldProblem("source", "a letter a-z, then up to 31 of a-z, 0-9, '-', '_' were expected"))
         if source != self.source:
-            yield FieldProblem("event_id", "the source, ':' and a key were expected")
+            problems.append(FieldProblem("event_id", "the source, ':' and a key were expected"))
         elif not _is_short_text(key):
-            yield FieldProblem("key", f"1 to {MAX_KEY} printable characters were expected")
+            problems.append(FieldProblem("key", _SHORT_TEXT))
         if not _has_utc_time(self.occurred_at):
-            yield FieldProblem(
-                "occurred_at", "a time with an offset, between the years 1 and 9999 in UTC, was expected"
-            )
-        for name, value in (("correlation_id", self.correlation_id), ("traceparent", self.traceparent)):
-            if value is not None and not _is_short_text(value):
-                yield FieldProblem(name, f"1 to {MAX_KEY} printable characters were expected")
+            expected = "a time with an offset, between the years 1 and 9999 in UTC, was expected"
+            problems.append(FieldProblem("occurred_at", expected))
+        if self.correlation_id is not None and not _is_short_text(self.correlation_id):
+            problems.append(FieldProblem("correlation_id", _SHORT_TEXT))
+        if self.traceparent is not None and not _is_short_text(self.traceparent):
+            problems.append(FieldProblem("traceparent", _SHORT_TEXT))
+        return problems
 
 
 class RecordedEvent(NamedTuple):
@@ -157,7 +160,9 @@ def utc_text(moment: datetime) -> str:
         if moment.utcoffset() is None:
             raise ValueError("a time with an offset was expected, a naive one came; use datetime.now(UTC)")
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")[:_NAIVE_WIDTH] + "Z"
+    return _UTC_TEXT % (
+        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond
+    )  # fmt: skip
 
 
 def _hash(fields: tuple[Any, ...], previous_hash: str) -> str:

@@ -243,4 +243,8 @@ def _can_dump(event: Event, name: str) -> bool:
 
 
 def _dump(event: Event, *, include: set[str] | None = None) -> dict[str, Json]:
-    return event.model_dump(mode="json", include=include, round_trip=True, by_alias=False, warnings="error")
+    # `model_dump` without its wrapper.
+    dumped: dict[str, Json] = event.__pydantic_serializer__.to_python(
+        event, mode="json", include=include, round_trip=True, by_alias=False, warnings="error"
+    )
+    return dumped

@@ -161,14 +161,18 @@ class SqliteEventStore:
 
 def _insert(connection: sqlite3.Connection, recorded: Sequence[RecordedEvent], events: Sequence[EventData]) -> bool:
     """Insert events on trust in a head kept in mind; False if a version or an id is taken, and nothing is inserted."""
-    connection.execute("SAVEPOINT trust")
-    trusted = True
+    several = len(recorded) > 1  # one statement that fails undoes itself
+    if several:
+        connection.execute("SAVEPOINT trust")
     try:
         connection.executemany(_INSERT, map(_to_row, recorded, events))
+        trusted = True
     except sqlite3.IntegrityError:
-        connection.execute("ROLLBACK TO trust")
         trusted = False
-    connection.execute("RELEASE trust")
+        if several:
+            connection.execute("ROLLBACK TO trust")
+    if several:
+        connection.execute("RELEASE trust")
     return trusted
 
 

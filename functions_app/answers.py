@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 from azure.functions import HttpRequest, HttpResponse
 
-from integrations import IntegrationError, InvalidLogCursorError
-from projections import CommitConflictError, InvalidCursorError, ProjectionError, StreamBehindError, UnknownClientError
+from integrations import InvalidLogCursorError
+from projections import CommitConflictError, InvalidCursorError, OutOfTimeError, StreamBehindError, UnknownClientError
 
 from .errors import InputRefusedError, MissingSettingError
 from .intake import Trace
 from .problems import log_unexpected, problem, problem_for
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, section 3.2
+_RETRY = 1.0  # seconds
 _CORRELATION = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -36,19 +38,12 @@ def answered(handler: Handler, request: HttpRequest) -> HttpResponse:
     except MissingSettingError as error:
         log_unexpected(error)
         return problem(503, "This function is not configured", code="not_configured", detail=str(error))
-    except (
-        UnknownClientError,
-        InvalidCursorError,
-        StreamBehindError,
-        CommitConflictError,
-        InvalidLogCursorError,
-    ) as error:
-        status, code, title = _KNOWN[type(error)]
-        return problem(status, title, code=code, detail=str(error))
-    except (ProjectionError, IntegrationError) as error:
-        return problem_for(error)
     except Exception as error:  # noqa: BLE001 - the edge: nothing may leave a function but an answer
-        return problem_for(error)
+        if type(error) not in _KNOWN:
+            return problem_for(error)
+        status, code, title = _KNOWN[type(error)]
+        retry_after = _RETRY if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        return problem(status, title, code=code, detail=str(error), retry_after=retry_after)
 
 
 def refused(error: InputRefusedError) -> HttpResponse:
@@ -79,4 +74,5 @@ _KNOWN: dict[type[Exception], tuple[int, str, str]] = {
     InvalidLogCursorError: (400, "invalid_cursor", "The cursor does not belong to this query"),
     StreamBehindError: (409, "version_ahead", "The client has not reached that version"),
     CommitConflictError: (503, "contention", "Too many projectors on one client"),
+    OutOfTimeError: (503, "out_of_time", "The client's history is longer than one call's time"),
 }

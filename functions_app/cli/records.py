@@ -11,7 +11,7 @@ from functions_app.lag import measure_lag
 from functions_app.queries import time_text
 from functions_app.runtime import Runtime
 from functions_app.views import audit_document, blame_json, record_json
-from projections import ABSENT, AuditEntry, AuditFilter, RecordView, Target
+from projections import ABSENT, AuditEntry, AuditFilter, RecordView, Target, UnknownClientError, check_generation
 
 from .output import (
     ATTENTION,
@@ -101,11 +101,16 @@ def project(
     refold: Annotated[
         str | None, typer.Option(metavar="CLIENT|all", help="Fold this client, or all, again from the first event.")
     ] = None,
+    accept_fingerprint: Annotated[
+        bool, typer.Option("--accept-fingerprint", help="The changed code cannot alter any record: go on with it.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Fold what is new into records. Ends with 3 if clients are parked."""
     runtime = opened()
+    if accept_fingerprint:
+        check_generation(runtime.domain.projection, runtime.backend.checkpoints, accept=True)
     if refold is not None and not yes:
         dry_run(f"{refold} is folded again from the first event, in place")
         return
@@ -135,7 +140,9 @@ def project(
 
 def _refold(runtime: Runtime, which: str) -> int:
     if which != "all":
-        runtime.projector.catch_up(which, Target(0, refold=True))
+        record = runtime.projector.catch_up(which, Target(0, refold=True))
+        if record.version == 0 and record.parked is None:
+            raise UnknownClientError(which)
         return 1
     clients, after = 0, ""
     with progress() as bar:

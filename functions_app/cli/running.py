@@ -28,6 +28,7 @@ def serve(
     """Serve the function app on this machine: receivers and queries over HTTP, timers, projecting and delivering."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     runtime = opened()
+    _ = runtime.projector  # refuses code that does not fit the records, before anything is served
     key = runtime.settings.key
     if key is None:
         key = SecretStr(secrets.token_urlsafe(24))

@@ -9,6 +9,7 @@ decoding them is part of the work, as it is for ours.
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -18,15 +19,15 @@ from .workload import PER_CLIENT, change
 _PAGE = 100
 
 
-def make_peer(directory: Path, clients: int) -> Callable[[], int] | None:
-    """An application filled with the workload, ready to be projected; None if the library is not installed."""
-    try:
-        from eventsourcing.application import Application
-        from eventsourcing.domain import Aggregate, event
-        from eventsourcing.persistence import Tracking
-        from eventsourcing.sqlite import SQLiteFactory, SQLiteTrackingRecorder
-    except ImportError:
-        return None
+@cache  # the library refuses a second class of the same name
+def _classes() -> tuple[Any, Any]:
+    """The aggregate and the view.
+
+    Raises:
+        ImportError: the library is not installed.
+    """
+    from eventsourcing.domain import Aggregate, event
+    from eventsourcing.sqlite import SQLiteTrackingRecorder
 
     class Client(Aggregate):
         """A client whose fields change."""
@@ -76,6 +77,20 @@ def make_peer(directory: Path, clients: int) -> Callable[[], int] | None:
                 )
                 cursor.execute("INSERT INTO audit VALUES (?, ?, ?)", (client_id, version, json.dumps(changes)))
 
+    return Client, View
+
+
+def make_peer(directory: Path, clients: int) -> Callable[[], int] | None:
+    """An application filled with the workload, ready to be projected; None if the library is not installed."""
+    try:
+        from eventsourcing.application import Application
+        from eventsourcing.persistence import Tracking
+        from eventsourcing.sqlite import SQLiteFactory
+
+        client_class, view_class = _classes()
+    except ImportError:
+        return None
+
     environment = {
         "PERSISTENCE_MODULE": "eventsourcing.sqlite",
         "SQLITE_DBNAME": str(directory / "peer.db"),
@@ -83,7 +98,7 @@ def make_peer(directory: Path, clients: int) -> Callable[[], int] | None:
     }
     application: Any = Application(env=environment)
     for number in range(clients):
-        client = Client(number)
+        client = client_class(number)
         for place in range(PER_CLIENT - 1):
             happened = change(number, place)
             client.change(type(happened).__name__, happened.model_dump(mode="json"))
@@ -91,7 +106,7 @@ def make_peer(directory: Path, clients: int) -> Callable[[], int] | None:
     factory: Any = SQLiteFactory(
         {**environment, "SQLITE_DBNAME": str(directory / f"view{datetime.now(UTC).timestamp()}.db")}
     )
-    view = factory.tracking_recorder(View)
+    view = factory.tracking_recorder(view_class)
 
     def project() -> int:
         done = 0

@@ -167,34 +167,34 @@ class Work(NamedTuple):
 
 
 def work(seed: int) -> Work:
-    """Deliveries of five clients with times in any order, some of them twice; the parked client goes on sending."""
+    """Deliveries of five clients, some late and some of them twice; the parked client goes on sending."""
     random = Random(seed)
-    posts = [_delivery(random, client, f"{client}-{number}") for number in range(4) for client in CLIENTS]
+    posts = [_delivery(random, client, number, f"{client}-{number}") for number in range(4) for client in CLIENTS]
     for client, post in zip(CLIENTS, posts[: len(CLIENTS)], strict=True):
-        post["facts"].insert(0, _told(random, "named", f"{client} at first"))
+        post["facts"].insert(0, _told(random, client, 0, "named"))
     poison = len(CLIENTS) * 2 - 1
-    posts.insert(poison, {"key": "poison", "client": PARKED, "facts": [_told(random, "poisoned", "")]})
+    posts.insert(poison, {"key": "poison", "client": PARKED, "facts": [_told(random, PARKED, 1, "poisoned")]})
     for repeated in random.sample(posts[:12], 3):
         posts.insert(random.randrange(posts.index(repeated) + 1, len(posts)), repeated)
     portions: list[list[dict[str, Any]]] = [
-        [_delivery(random, random.choice(CLIENTS), f"row-{number}-{each}") for each in range(3)] for number in range(3)
+        [_delivery(random, random.choice(CLIENTS), number, f"row-{number}-{each}") for each in range(3)]
+        for number in range(3)
     ]
     for number, portion in enumerate(portions):
         portion.insert(random.randrange(4), {"key": f"broken-{number}", "client": CLIENTS[number], "facts": "none"})
     return Work([posts[at : at + 5] for at in range(0, len(posts), 5)], portions)
 
 
-def _delivery(random: Random, client: str, key: str) -> dict[str, Any]:
+def _delivery(random: Random, client: str, number: int, key: str) -> dict[str, Any]:
     kinds = random.choices(["named", "mailed", "moved", "unlisted"], [3, 6, 2, 2], k=random.choice([1, 1, 2]))
-    return {
-        "key": key,
-        "client": client,
-        "facts": [_told(random, kind, f"{kind} {key} {n}") for n, kind in enumerate(kinds)],
-    }
+    return {"key": key, "client": client, "facts": [_told(random, client, number, kind) for kind in kinds]}
 
 
-def _told(random: Random, kind: str, value: str) -> dict[str, Any]:
-    at = START - timedelta(seconds=random.randrange(1, 30 * 86_400))
+def _told(random: Random, client: str, number: int, kind: str) -> dict[str, Any]:
+    """A fact of a kind: one of two values, so that values come back; one in four is days late."""
+    late = timedelta(days=random.randrange(1, 4) if random.random() < 0.25 else 0)
+    at = START - timedelta(days=10 - number, seconds=random.randrange(86_400)) - late
+    value = "" if kind in {"unlisted", "poisoned"} else f"{kind} {client} {random.choice('AB')}"
     return {"kind": kind, "value": value, "at": at.isoformat()}
 
 

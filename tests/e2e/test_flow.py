@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from integrations import SqliteTopic, open_deliveries
 from projections import Target
 from tests.support.flow import Clock, Flow, is_quiet, listening, open_flow, serving, shop_signature
 from tests.support.rest_target import Fault, RestTarget
@@ -56,9 +57,10 @@ def sent(target: RestTarget) -> list[tuple[str, str]]:
     return [(request.method, request.path) for request in list(target.requests) if request.method != "GET"]
 
 
-def test_a_body_becomes_a_rest_call(flow: Flow, crm: RestTarget, mailing: RestTarget) -> None:
+def test_a_body_becomes_a_rest_call(flow: Flow, data: Path, crm: RestTarget, mailing: RestTarget) -> None:
     """Event, record, audit entry, topic message and REST call come of one POST, and all tell of the same event."""
-    flow.runtime.backend.topic.subscribe("outsider", ["identity"])
+    outsider = SqliteTopic(open_deliveries(data))
+    outsider.subscribe("outsider", ["identity"])
     body = orjson.dumps(
         change(
             "c-1", name={"given": "Ana", "family": "Díaz", "born": "1990-02-28"}, contact={"email": "ana@example.org"}
@@ -77,7 +79,7 @@ def test_a_body_becomes_a_rest_call(flow: Flow, crm: RestTarget, mailing: RestTa
     assert record["record"]["identity"]["surname"] == "Díaz"
     entries = flow.get("clients/1/audit").json()["entries"]
     assert [entry["event_hash"] for entry in entries] == [event.hash for event in stored]
-    [received] = flow.runtime.backend.topic.receive("outsider", limit=10)
+    [received] = outsider.receive("outsider", limit=10)
     announced = orjson.loads(received.message.body)
     assert announced["specversion"] == "1.0"
     assert announced["correlationid"] == "request-7"
@@ -144,7 +146,7 @@ def test_a_late_event_does_not_win(flow: Flow, crm: RestTarget) -> None:
 
 def test_any_order_of_arrival_gives_the_same_record_and_the_same_calls_end(flow: Flow, crm: RestTarget) -> None:
     """Three facts about six persons, each person in another order."""
-    facts = [
+    facts: list[dict[str, Any]] = [
         {"name": {"given": "A", "family": "First"}, "contact": {"email": "one@example.org"}},
         {"contact": {"email": "two@example.org", "phone": "2"}},
         {"name": {"given": "C", "family": "Third"}, "consent": {"channel": "email", "given": True}},

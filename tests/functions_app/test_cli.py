@@ -67,8 +67,8 @@ def change(change_id: str, person: int = 1, **parts: Any) -> dict[str, Any]:
     return {"change_id": change_id, "person": person, "changed_at": "2026-03-01T12:00:00Z", **parts}
 
 
-FAX = {"consent": {"channel": "fax", "given": True}}  # no rule knows it: parks
-MAIL = {"consent": {"channel": "email", "given": True}}
+FAX: dict[str, Any] = {"consent": {"channel": "fax", "given": True}}  # no rule knows it: parks
+MAIL: dict[str, Any] = {"consent": {"channel": "email", "given": True}}
 
 
 @pytest.fixture
@@ -180,6 +180,7 @@ def test_refold_is_a_dry_run_without_yes(cli: CommandLine, told: Any) -> None:
     told(change("a"), change("b", 2))
     before = [cli.json("view", number) for number in (1, 2)]
     assert "Nothing was done" in cli("project", "--refold", "all").stdout
+    cli("project", "--refold", "4711", "--yes", code=1)
     assert cli.json("project", "--refold", "1", "--yes") == {"clients": 1, "done": True, "parked": 0}
     assert cli.json("project", "--refold", "all", "--yes") == {"clients": 2, "done": True, "parked": 0}
     assert [cli.json("view", number) for number in (1, 2)] == before
@@ -530,5 +531,10 @@ def test_a_data_directory_that_cannot_be_opened(tmp_path: Path) -> None:
 def test_changed_code_under_an_old_version_is_refused(data: Path, cli: CommandLine, told: Any) -> None:
     """Records must not change under people's feet: the version of the projection has to be raised."""
     told(change("a"))
-    result = CommandLine(data, {"CLIENT_FLOW_DOMAIN": "tests.support.tolerant:changed"})("project", code=1)
-    assert "Raise the projection's version" in " ".join(result.stderr.split())
+    changed = CommandLine(data, {"CLIENT_FLOW_DOMAIN": "tests.support.tolerant:changed"})
+    for command in ("project", "serve"):
+        result = changed(command, code=1)
+        assert "Raise the projection's version" in " ".join(result.stderr.split())
+    changed("project", "--accept-fingerprint")
+    changed("project")
+    cli("project", code=1)

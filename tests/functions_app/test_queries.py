@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -17,11 +18,12 @@ DAY = "2026-03-0{}T12:00:00Z"
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     """The sample with one person's history, projected but not delivered."""
     with serving(open_flow(tmp_path_factory.mktemp("queries"))) as running:
-        for change in (
+        changes: list[dict[str, Any]] = [
             {"change_id": "c-1", "name": {"given": "Ana", "family": "Ruiz"}, "contact": {"email": "a1@example.org"}},
             {"change_id": "c-2", "contact": {"email": "a2@example.org", "phone": "+34 1"}},
             {"change_id": "c-3", "consent": {"channel": "email", "given": True}},
-        ):
+        ]
+        for change in changes:
             day = DAY.format(change["change_id"][-1])
             assert running.post("crm", {"person": 1, "changed_at": day, **change}).status_code == 202
         running.fire("sweep")
@@ -95,7 +97,7 @@ def test_nobody_is_not_found(flow: Flow, path: str) -> None:
 def test_a_text_that_is_no_client_id_is_refused(flow: Flow, client: str, path: str) -> None:
     """Defect 7: a quote in an id is neither an error of the query nor a question about everybody."""
     with listening() as heard:
-        answer = flow.get(f"clients/{requests.utils.quote(client, safe='')}{path}")
+        answer = flow.get(f"clients/{quote(client, safe='')}{path}")
         document = refused(answer, 422, "invalid_client_id")
         assert client not in document["detail"]
     assert client not in "\n".join(line for line in heard.lines if "urllib3" not in line)

@@ -451,7 +451,7 @@ def test_a_batch_keeps_the_order_of_each_client(people: Flow) -> None:
 def test_a_batch_may_be_empty_but_not_endless(people: Flow, refused: Expect) -> None:
     """Nothing is a list, too; more than a thousand items are refused as a whole."""
     assert people.post("crm", []).json() == {"results": []}
-    too_many = [{}] * (MAX_BATCH + 1)
+    too_many: list[Any] = [{}] * (MAX_BATCH + 1)
     refused(people, lambda: people.post("crm", too_many), 413, "batch_too_large")
 
 

@@ -8,27 +8,17 @@ from pydantic import Field, computed_field, field_validator
 from eventstore import SAFE_INTEGER, StoreUnavailableError
 from projections import (
     MAX_RECORD_BYTES,
-    Commit,
-    Parked,
     Projection,
     Projector,
-    Record,
     StreamBehindError,
     SubSchema,
     Target,
     UnifiedSchema,
-    empty_record,
-    fold,
     retry_parked,
 )
-from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, Tagged, add_rules, clients, events, fact
+from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, Tagged, add_rules, events
 from tests.support.interposing import Interposed, once
-from tests.support.projecting import World, check_whole
-
-
-def parked_of(record: Record) -> Parked:
-    assert record.parked is not None
-    return record.parked
+from tests.support.projecting import World, check_whole, parked_of
 
 
 def test_a_client_parks_at_the_event_that_fails(world: World) -> None:
@@ -103,26 +93,6 @@ def test_an_interrupted_way_out_of_parking_is_taken_up_again(world: World, tmp_p
         assert (repaired.record("1").version, parked.code, parked.waiting_for) == (180, "catching_up", 271)
         assert retry_parked(repaired.projector(), repaired.store) == (1, 1)
         check_whole(repaired)
-
-
-def test_an_interrupted_refold_is_taken_up_again(world: World) -> None:
-    """A record that is folded again in place is not taken for up to date before it is."""
-    for _ in range(3):
-        world.tell("1", *[Graded(segment=str(number)) for number in range(90)])
-    world.follower().sweep()
-    calls = iter(range(10))
-
-    def die() -> None:
-        if next(calls) == 1:
-            raise StoreUnavailableError("killed")
-
-    with pytest.raises(StoreUnavailableError):
-        Projector(clients, world.events, Interposed(world.store, before_commit=die)).catch_up(
-            "1", Target(0, refold=True)
-        )
-    assert (world.record("1").version, parked_of(world.record("1")).code) == (90, "catching_up")
-    assert retry_parked(world.projector(), world.store) == (1, 1)
-    check_whole(world)
 
 
 def test_other_code_retries_by_itself(world: World, tmp_path: Path) -> None:
@@ -230,43 +200,6 @@ def test_a_client_id_that_is_none_of_the_schema_parks(world: World) -> None:
     world.tell("1.2.3", Graded(segment="a"))
     parked = parked_of(world.catch_up("1.2.3"))
     assert (parked.version, parked.waiting_for, parked.code, parked.problems) == (0, 1, "invalid_client_id", ())
-
-
-def test_a_history_restored_to_an_older_state_parks(world: World, tmp_path: Path) -> None:
-    """The record names an event that the stream does not have; nothing is folded on top of it."""
-    world.tell("1", Graded(segment="a"), Graded(segment="b"))
-    world.catch_up("1")
-    restored = World(tmp_path / "restored")
-    with closing(restored):
-        restored.tell("1", fact(Graded(segment="a")), Graded(segment="other"), Graded(segment="c"))
-        forked = Projector(clients, restored.events, world.store)
-        record = forked.catch_up("1", Target(3))
-        assert (record.version, parked_of(record)[:4]) == (2, (2, 3, "history_forked", ()))
-        assert record.values == {"root": {"segment": "b"}}
-        mended = forked.catch_up("1", Target(0, refold=True))
-        assert (mended.version, mended.parked, mended.values) == (3, None, {"root": {"segment": "c"}})
-
-
-def test_a_history_that_lost_its_end_parks(world: World, tmp_path: Path) -> None:
-    """A stream shorter than the record is a fork, too; folding again takes the record back to what is there."""
-    world.tell("1", Graded(segment="a"), Graded(segment="b"))
-    world.catch_up("1")
-    with closing(World(tmp_path / "restored")) as restored:
-        restored.tell("1", Graded(segment="a"))
-        shorter = Projector(clients, restored.events, world.store)
-        assert parked_of(shorter.catch_up("1", Target(0))).code == "history_forked"
-        assert shorter.catch_up("1", Target(0, refold=True)).version == 1
-
-
-def test_folding_again_mends_a_damaged_record(world: World) -> None:
-    """Record and audit are written anew from the history."""
-    stream = world.tell("1", Contacted(email="a"), Graded(segment="b"))
-    good = world.catch_up("1")
-    loaded = world.store.load(["1"])["1"]
-    audit = [entry._replace(changes=()) for entry in world.trail("1")]
-    world.store.commit([Commit(loaded, good._replace(values={"root": {"segment": "damaged"}}), audit)])
-    assert world.projector().catch_up("1", Target(0, refold=True)) == good
-    assert tuple(world.trail("1")) == fold(clients, empty_record("1"), stream).audit
 
 
 def test_a_value_that_cannot_be_read_back_parks(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from eventstore import RecordedEvent, SqliteEventStore, open_events
 from functions_app import Domain, Runtime, Settings, build_app
-from functions_app.embedded import Backend, open_embedded
+from functions_app.backend import Backend
+from functions_app.embedded import open_embedded
 from functions_app.lag import measure_lag
 from functions_app.local_host import LocalHost
 from functions_app.local_keys import HostKeys

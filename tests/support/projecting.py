@@ -23,6 +23,7 @@ from projections import (
     AuditFilter,
     FeedFollower,
     OutboxEntry,
+    Parked,
     Projection,
     Projector,
     Record,
@@ -120,6 +121,12 @@ class World:
     def outbox(self, client_id: str) -> Sequence[OutboxEntry]:
         """What still has to be published of a client."""
         return self.store.pending(client_id)
+
+
+def parked_of(record: Record) -> Parked:
+    """Why the record is parked; it has to be."""
+    assert record.parked is not None, "the client is not parked"
+    return record.parked
 
 
 def check_whole(world: World, client_id: str = "1") -> None:

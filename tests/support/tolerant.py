@@ -7,10 +7,11 @@ from pydantic import ConfigDict
 from eventstore import Event, EventRegistry
 from functions_app.sample import domain as sample
 from functions_app.sample.person import Person
+from functions_app.sample.sources import CrmChange
 from projections import Projection
 
 
-class TolerantChange(sample.receivers[0].payload):  # type: ignore[name-defined]  # the CRM's payload, whatever its class
+class TolerantChange(CrmChange):
     """A change in the CRM, with fields that nobody knows yet."""
 
     model_config = ConfigDict(extra="ignore")
