@@ -10,13 +10,12 @@ from .harness import Figure, report
 
 def all_figures(*, quick: bool) -> Iterator[Figure]:
     """The figures, in the order in which they are measured."""
-    rounds = 1 if quick else 3
-    yield from append.figures(400 if quick else 2000, rounds)
-    yield from projecting.figures(100 if quick else 1000, rounds)
+    yield from append.figures(320, 1 if quick else 15)
+    yield from projecting.figures(100 if quick else 1000, 1 if quick else 3)
     if not quick:
         yield from (figure._replace(name=f"{figure.name}, 200,000 events") for figure in projecting.figures(10_000, 1))
     yield from http.figures(500 if quick else 5000)
-    yield from cosmos.figures(10 if quick else 1000)
+    yield from cosmos.figures(10 if quick else 100)
     yield from memory.figures((50, 200) if quick else (1000, 10_000))
 
 

@@ -75,7 +75,7 @@ def figures(clients: int) -> Iterator[Figure]:
 
     label = "query, upsert, create a field"
     requests, old_requests = per_event(ours.data_requests.total()), per_event(theirs.data_requests.total())
-    yield compared("cosmos, project", events / seconds, "events/s", (label, events / old_seconds), None)
+    yield compared("cosmos, project", [events / seconds], "events/s", (label, [events / old_seconds]), None)
     yield Figure(
         "cosmos, project, requests",
         requests,

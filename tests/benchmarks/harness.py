@@ -4,7 +4,7 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,10 +34,14 @@ class Figure(NamedTuple):
     met: bool | None = None
 
 
-def compared(name: str, value: float, unit: str, other: tuple[str, float], target: float | None) -> Figure:
-    """A figure beside another one of the same run; more is better."""
-    ratio = value / other[1]
-    return Figure(name, value, unit, other[0], ratio, target, None if target is None else ratio >= target)
+def compared(
+    name: str, values: Sequence[float], unit: str, other: tuple[str, Sequence[float]], target: float | None
+) -> Figure:
+    """A figure beside another one of the same rounds; more is better. The ratio is the median of the rounds' ratios."""
+    ratio = statistics.median(value / beside for value, beside in zip(values, other[1], strict=True))
+    return Figure(
+        name, statistics.median(values), unit, other[0], ratio, target, None if target is None else ratio >= target
+    )
 
 
 def limited(name: str, value: float, unit: str, most: float) -> Figure:
@@ -49,27 +53,34 @@ Work = Callable[[], Callable[[], int]]
 """Makes ready, outside the clock, what is then timed; that says how much it has done."""
 
 
-def rates(rounds: int, *works: Work) -> list[float]:
-    """Median rate of each work, in what it says to have done a second; the works take turns."""
+def rates(rounds: int, *works: Work) -> list[list[float]]:
+    """Rates of each work in each round, in what it says to have done a second.
+
+    The works take turns, in reversed order every other round, so that each meets the same moods of the machine.
+    """
     measured: list[list[float]] = [[] for _ in works]
-    for _ in range(rounds):
-        for work, results in zip(works, measured, strict=True):
+    for number in range(rounds):
+        turns = list(zip(works, measured, strict=True))
+        for work, results in turns if number % 2 == 0 else reversed(turns):
             ready = work()
             gc.collect()
             started = time.perf_counter()
             done = ready()
             results.append(done / (time.perf_counter() - started))
-    return [statistics.median(results) for results in measured]
+    return measured
 
 
 def report(figures: Iterable[Figure], out: Path | None) -> None:
     """Print a table as the figures come, and write a JSON object for each line to `out`."""
     console = Console()
     shown = Table("figure", "value", "compared with", "ratio", "target", "", box=None)
-    lines = []
+    if out is not None:
+        out.write_text("", "utf-8")
     for figure in figures:
         console.print(f"  {figure.name}: {figure.value:,.2f} {figure.unit}", markup=False, highlight=False)
-        lines.append(json.dumps(figure._asdict()))
+        if out is not None:
+            with out.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(figure._asdict()) + "\n")
         shown.add_row(
             figure.name,
             f"{figure.value:,.2f} {figure.unit}",
@@ -79,8 +90,6 @@ def report(figures: Iterable[Figure], out: Path | None) -> None:
             {True: "met", False: "MISSED", None: ""}[figure.met],
         )
     console.print(shown)
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def in_portions(total: int, size: int) -> Iterator[range]:

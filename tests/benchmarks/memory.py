@@ -26,7 +26,7 @@ def figures(sizes: tuple[int, int]) -> Iterator[Figure]:
     small, large = (f"{size * PER_CLIENT:,} events" for size in sizes)
     for stage, (few, many) in peaks.items():
         yield limited(f"peak memory, {stage}, {large}", many, "MB", _LIMIT)
-        yield compared(f"peak memory, {stage}, {small}", few, "MB", (large, many), 0.8)
+        yield compared(f"peak memory, {stage}, {small}", [few], "MB", (large, [many]), 0.8)
 
 
 def _peak(stage: str, directory: Path, clients: int) -> float:

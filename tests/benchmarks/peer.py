@@ -6,16 +6,20 @@ its view and its position together. Events come from the application's notificat
 decoding them is part of the work, as it is for ours.
 """
 
+# The library is optional; where it is not installed, its classes and decorators are Any to the type checker.
+# mypy: allow-subclassing-any, allow-untyped-decorators
+
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from .workload import PER_CLIENT, change
 
+HAS_PEER = find_spec("eventsourcing") is not None
 _PAGE = 100
 
 
@@ -80,17 +84,18 @@ def _classes() -> tuple[Any, Any]:
     return Client, View
 
 
-def make_peer(directory: Path, clients: int) -> Callable[[], int] | None:
-    """An application filled with the workload, ready to be projected; None if the library is not installed."""
-    try:
-        from eventsourcing.application import Application
-        from eventsourcing.persistence import Tracking
-        from eventsourcing.sqlite import SQLiteFactory
+def make_peer(directory: Path, clients: int) -> Callable[[], int]:
+    """An application filled with the workload in a new directory, ready to be projected once.
 
-        client_class, view_class = _classes()
-    except ImportError:
-        return None
+    Raises:
+        ImportError: the library is not installed.
+    """
+    from eventsourcing.application import Application
+    from eventsourcing.persistence import Tracking
+    from eventsourcing.sqlite import SQLiteFactory
 
+    client_class, view_class = _classes()
+    directory.mkdir()
     environment = {
         "PERSISTENCE_MODULE": "eventsourcing.sqlite",
         "SQLITE_DBNAME": str(directory / "peer.db"),
@@ -103,9 +108,7 @@ def make_peer(directory: Path, clients: int) -> Callable[[], int] | None:
             happened = change(number, place)
             client.change(type(happened).__name__, happened.model_dump(mode="json"))
         application.save(client)
-    factory: Any = SQLiteFactory(
-        {**environment, "SQLITE_DBNAME": str(directory / f"view{datetime.now(UTC).timestamp()}.db")}
-    )
+    factory: Any = SQLiteFactory({**environment, "SQLITE_DBNAME": str(directory / "view.db")})
     view = factory.tracking_recorder(view_class)
 
     def project() -> int:
