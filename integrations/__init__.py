@@ -46,11 +46,15 @@ if TYPE_CHECKING:
     from .rest_auth import ApiKey, Auth, BearerToken, Credential, NoAuth
     from .rest_http import Response
     from .rest_oauth import OAuth2ClientCredentials, OAuth2Password
+    from .servicebus import MessageTooLargeError, ServiceBusSubscriptions, ServiceBusTopic
     from .sqlite import SqliteDeliveryStore, open_deliveries
     from .sqlite_topic import SqliteTopic
 
 # Adapters load on first use: an application pays only for what it runs on.
 _ADAPTERS = {
+    "MessageTooLargeError": "servicebus",
+    "ServiceBusSubscriptions": "servicebus",
+    "ServiceBusTopic": "servicebus",
     "CosmosDeliveryStore": "cosmos",
     "DELIVERIES_CONTAINER": "cosmos",
     "ApiKey": "rest_auth",
@@ -106,6 +110,7 @@ __all__ = [
     "LogEntry",
     "LogPage",
     "MessageLockLostError",
+    "MessageTooLargeError",
     "NoAnswerError",
     "NoAuth",
     "OAuth2ClientCredentials",
@@ -120,6 +125,8 @@ __all__ = [
     "ResourceValueError",
     "Response",
     "ResponseProcessor",
+    "ServiceBusSubscriptions",
+    "ServiceBusTopic",
     "SqliteDeliveryStore",
     "SqliteTopic",
     "Strategy",

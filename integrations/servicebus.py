@@ -92,12 +92,12 @@ class ServiceBusTopic:
         try:
             with self._choosing:  # the client may not be shared between threads either
                 sender = self._idle.pop() if self._idle else self._client.get_topic_sender(self._topic)
-            try:
-                with bus_errors():
+            with bus_errors():
+                try:
                     yield sender
-            except BaseException:
-                sender.close()  # after a failure its link may be of no more use
-                raise
+                except BaseException:
+                    sender.close()  # after a failure its link may be of no more use
+                    raise
             self._idle.append(sender)
         finally:
             self._places.release()

@@ -89,7 +89,7 @@ def to_bus(message: TopicMessage) -> ServiceBusMessage:
         session_id=message.session_id,
         correlation_id=message.correlation_id,
         content_type=_CONTENT_TYPE,
-        application_properties={**message.properties},
+        application_properties=dict(message.properties.items()),
     )
 
 

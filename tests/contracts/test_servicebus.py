@@ -9,6 +9,7 @@ from tests.contracts.test_topic import Broker, TopicContract
 from tests.wire.servicebus import Broker as WireBroker
 from tests.wire.servicebus import fast_polling, leaked_sockets_ignored
 from tests.wire.servicebus.filters import CorrelationFilter, Rule
+from tests.wire.servicebus.topics import Topic
 
 pytestmark = [pytest.mark.contract, pytest.mark.servicebus_wire]
 
@@ -47,16 +48,12 @@ def _running() -> Iterator[WireBroker]:
 def subscribe(broker: WireBroker, name: str, sub_schemas: list[str]) -> None:
     """Give a subscription the rules that provisioning would give it."""
     topic = broker._namespace.entities[TOPIC]
+    assert isinstance(topic, Topic)
     rules = tuple(Rule(each, CorrelationFilter({}, {each: True})) for each in sub_schemas)
-    path = f"{TOPIC}/subscriptions/{name}"
-    broker._call(
-        lambda: topic.__dict__.update(
-            subscriptions=[
-                each._replace(rules=rules) if each.queue.path == path else each
-                for each in topic.__dict__["subscriptions"]
-            ]
-        )
-    )
+    changed = [
+        each._replace(rules=rules) if each.queue.path.endswith(f"/{name}") else each for each in topic.subscriptions
+    ]
+    broker._call(lambda: setattr(topic, "subscriptions", changed))
 
 
 class TestServiceBusTopic(TopicContract):

@@ -37,9 +37,9 @@ def crossings(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> list[
 @pytest.fixture(scope="module")
 def hits() -> Iterator[dict[str, list[int]]]:
     """The crossings at which workers died, by point; printed in the end, see `pytest -s`."""
-    died: dict[str, list[int]] = {}
-    yield died
-    lines = [f"{point:<32} {len(at):>4}  {', '.join(map(str, at))}\n" for point, at in sorted(died.items())]
+    counted: dict[str, list[int]] = {}
+    yield counted
+    lines = [f"{point:<32} {len(at):>4}  {', '.join(map(str, at))}\n" for point, at in sorted(counted.items())]
     sys.stdout.writelines([f"\n{'kill point':<32} hits  at crossings\n", *lines])
 
 
@@ -49,14 +49,24 @@ def test_nothing_is_lost_when_the_process_dies_at(
 ) -> None:
     """A worker that dies in a gap leaves nothing that the next one does not make good."""
     for seed in SEEDS:
-        # From the first crossing to four fifths of them: the last ones may not come when threads run otherwise.
         crossing = 1 + seed * (crossings[seed][point] - 1) // len(SEEDS)
-        with Round(tmp_path / str(seed), zygote, seed) as killed:
-            assert killed.run(point, crossing) == KILLED
-            assert killed.died_at() == point
-            hits.setdefault(point, []).append(crossing)
-            killed.finish()
-            killed.check()
+        if not died(Round(tmp_path / f"{seed}", zygote, seed), point, crossing):
+            # How often integrations pause depends on how threads run: the first crossing always comes.
+            crossing = 1
+            assert died(Round(tmp_path / f"{seed} again", zygote, seed), point, crossing)
+        hits.setdefault(point, []).append(crossing)
+
+
+def died(round_: Round, point: str, crossing: int) -> bool:
+    """Whether a worker died at that crossing; all is well in the end, whether or not it did."""
+    with round_:
+        ended = round_.run(point, crossing)
+        assert ended in {0, KILLED}
+        if ended == KILLED:
+            assert round_.died_at() == point
+            round_.finish()
+        round_.check()
+    return ended == KILLED
 
 
 @pytest.mark.parametrize("seed", ANYWHERE)
