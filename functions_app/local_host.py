@@ -8,7 +8,6 @@ output bindings beside the HTTP answer.
 """
 
 import logging
-import queue
 import signal
 import socket
 import threading
@@ -35,6 +34,7 @@ _DEFAULT_THREADS = 32
 _MAX_THREADS = 1000
 _MAX_CONNECTIONS = 1000
 _KEEP_ALIVE = 60  # seconds
+_STOPPING = {signal.SIGINT, signal.SIGTERM}
 _MARGIN = 5.0  # seconds the server gets, beyond the grace, to notice that it should stop
 
 _log = logging.getLogger(__name__)
@@ -139,18 +139,16 @@ class LocalHost:
         Raises:
             OSError: the port is taken or not allowed.
         """
-        # SimpleQueue.put may be called by a signal handler that interrupts get; Event.set could deadlock there.
-        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-        handled: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Blocked in every thread and waited for here: a handler would run only once this thread wakes, and the kernel
+        # may hand the signal to another one.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         try:
-            for number in handled:
-                signal.signal(number, lambda received, _frame: signals.put(received))
             with self.started(port, address=address) as running:
                 ready(running.url)
-                signals.get()
-                _restore(handled)
+                signal.sigwait(_STOPPING)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         finally:
-            _restore(handled)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _status(self, loops: Sequence[LoopThread]) -> Mapping[str, Any]:
         return {
@@ -192,11 +190,6 @@ def _server_config(http: LocalHttp, *, grace_seconds: int) -> uvicorn.Config:
         h11_max_incomplete_event_size=MAX_HEAD,
         timeout_graceful_shutdown=grace_seconds,
     )
-
-
-def _restore(handlers: Mapping[int, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def _thread_count(settings: Mapping[str, str]) -> int:

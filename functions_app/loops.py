@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Event
 
 from eventstore import StoreUnavailableError
@@ -42,18 +43,27 @@ class DataLoop:
 def data_loops(runtime: Runtime) -> Sequence[DataLoop]:
     """The loops of one application: projecting, delivering for each integration, retrying."""
     return [
-        DataLoop("project", lambda stop: _project(runtime, stop)),
+        _project_loop(runtime),
         *(_deliver_loop(runtime, integration) for integration in runtime.domain.integrations),
         DataLoop("due", lambda stop: _deliver_due(runtime, stop)),
     ]
 
 
-def _project(runtime: Runtime, stop: Event) -> None:
+def _project_loop(runtime: Runtime) -> DataLoop:
     """Follow the change feed: at once when this process stored events, soon when another did."""
-    runtime.new_events.wait(_POLL)
-    runtime.new_events.clear()
-    for error in runtime.follower.sweep(stop=stop.is_set).errors:
-        log_unexpected(error)
+    started = Event()
+
+    def step(stop: Event) -> None:
+        if not started.is_set():
+            # What a process that was killed had not announced need not wait until it counts as missed.
+            runtime.sweep(overdue=timedelta(0), stop=stop.is_set)
+            started.set()
+        runtime.new_events.wait(_POLL)
+        runtime.new_events.clear()
+        for error in runtime.follower.sweep(stop=stop.is_set).errors:
+            log_unexpected(error)
+
+    return DataLoop("project", step)
 
 
 def _deliver_due(runtime: Runtime, stop: Event) -> None:

@@ -21,7 +21,7 @@ from .messages import TopicMessage
 from .ports import ReceivedMessage
 from .servicebus_client import ReceiverLink, bus_errors, from_bus, open_bus, to_bus
 
-_SENDERS = 4  # each has a connection of its own; more would cost the namespace connections and gain nothing
+_SENDERS = 4  # each has a connection of its own, of which a namespace takes a limited number
 _SEND_RETRIES = 3
 _SEND_SECONDS = 10.0  # for a batch, its retries included
 _TURN_SECONDS = 10.0  # until a sender is free
@@ -76,13 +76,15 @@ class ServiceBusTopic:
         if messages:
             with self._sender() as sender:
                 for batch in _batches(sender, messages):
-                    sender.send_messages(batch, timeout=_SEND_SECONDS)
+                    try:
+                        sender.send_messages(batch, timeout=_SEND_SECONDS)
+                    except sdk.MessageSizeExceededError as error:
+                        raise MessageTooLargeError(batch.max_size_in_bytes) from error
 
     def close(self) -> None:
         """Close the links that are not in use; a later send opens new ones."""
         while self._idle:
-            with bus_errors():
-                self._idle.pop().close()
+            self._idle.pop().close()
 
     @contextmanager
     def _sender(self) -> Iterator[ServiceBusSender]:
@@ -129,13 +131,12 @@ class ServiceBusSubscriptions:
         self._locked: dict[str, ServiceBusReceivedMessage] = {}
 
     def receive(self, subscription: str, *, limit: int, wait: float = 0.0) -> Sequence[ReceivedMessage]:
-        """See `Subscriptions.receive`: with nothing there, it takes half a second even without a wait."""
-        give_up = monotonic() + max(wait, _LOOK_SECONDS)
+        """See `Subscriptions.receive`: it waits in steps of half a second, and one step even without a wait."""
+        give_up = monotonic() + wait
         while True:
-            seconds = min(max(give_up - monotonic(), 0.001), _LOOK_SECONDS)
             with _subscription_errors(subscription):
                 messages = self._link(subscription).use(
-                    lambda receiver: receiver.receive_messages(limit, max_wait_time=seconds)  # noqa: B023 - used at once
+                    lambda receiver: receiver.receive_messages(limit, max_wait_time=_LOOK_SECONDS)
                 )
             if messages or monotonic() >= give_up:
                 return self._keep(subscription, messages)
@@ -145,7 +146,7 @@ class ServiceBusSubscriptions:
 
         Raises:
             MessageLockLostError: its lock has ended.
-            TopicUnavailableError: the topic is out of reach; the lock still holds.
+            TopicUnavailableError: the topic is out of reach; another try may succeed while the lock holds.
         """
         self._settle(received, ServiceBusReceiver.complete_message)
 
@@ -154,7 +155,7 @@ class ServiceBusSubscriptions:
 
         Raises:
             MessageLockLostError: its lock has ended.
-            TopicUnavailableError: the topic is out of reach; the lock still holds.
+            TopicUnavailableError: the topic is out of reach; another try may succeed while the lock holds.
         """
         self._settle(received, ServiceBusReceiver.abandon_message)
 
@@ -180,7 +181,7 @@ class ServiceBusSubscriptions:
 
     def close(self) -> None:
         """Close all links; what was received comes again when its lock ends."""
-        for link in self._links.values():
+        for link in list(self._links.values()):
             link.close()
 
     def _settle(self, received: ReceivedMessage, how: _Settlement) -> None:
@@ -234,7 +235,7 @@ def _subscription_errors(subscription: str) -> Iterator[None]:
 
 
 def _batches(sender: ServiceBusSender, messages: Sequence[TopicMessage]) -> Iterator[ServiceBusMessageBatch]:
-    """The messages in their order, in as few batches as the topic takes; measured before anything is sent."""
+    """The messages in their order, in as few batches as the topic takes, each measured before it is sent."""
     batch = sender.create_message_batch()
     for message in messages:
         outgoing = to_bus(message)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
+from threading import Barrier, Thread
 from typing import Any
 
 import pytest
@@ -20,8 +20,10 @@ from integrations import (
     read_announcement,
 )
 from integrations.servicebus import MessageTooLargeError, ServiceBusSubscriptions, ServiceBusTopic
+from integrations.servicebus_client import ReceiverLink, open_bus
+from tests.support.waiting import wait_until
 from tests.wire.servicebus import Broker, fast_polling, leaked_sockets_ignored
-from tests.wire.servicebus.errors import LOCK_LOST, UNAUTHORIZED
+from tests.wire.servicebus.errors import LOCK_LOST, MESSAGE_SIZE_EXCEEDED, UNAUTHORIZED
 from tests.wire.servicebus.faults import Action, Point
 
 pytestmark = pytest.mark.servicebus_wire
@@ -147,6 +149,15 @@ class TestSending:
         topic.send([message(4, size=200_000)])
         assert arrived(broker) == ["c1-1", "c1-4"]
 
+    def test_a_broker_that_finds_a_message_too_large(self, broker: Broker, topic: ServiceBusTopic) -> None:
+        """It refuses the message and ends the link, which does not get in the way of the next send."""
+        broker.inject("send", "reject", TOPIC, condition=MESSAGE_SIZE_EXCEEDED)
+        with pytest.raises(MessageTooLargeError):
+            topic.send([message(1)])
+        broker.detach_links(TOPIC, MESSAGE_SIZE_EXCEEDED)
+        topic.send([message(2)])
+        assert arrived(broker) == ["c1-2"]
+
     @pytest.mark.parametrize("cut", ["drop", "reset"])
     def test_a_cut_before_the_answer_makes_no_duplicate(
         self, broker: Broker, topic: ServiceBusTopic, cut: Action
@@ -192,7 +203,7 @@ class TestSending:
         assert arrived(broker) == ["c1-1", "c1-2", "c1-3"]
 
     def test_a_busy_broker(self, broker: Broker, topic: ServiceBusTopic) -> None:
-        """It is asked again for a while; then the caller is told when to come back."""
+        """It is asked again for a while; then the caller is told when to come back, and a new link is taken."""
         broker.inject("send", "reject", TOPIC, times=2)
         topic.send([message(1)])
         broker.inject("send", "reject", TOPIC, times=99)
@@ -200,8 +211,10 @@ class TestSending:
             topic.send([message(2)])
         assert caught.value.retry_after == 10
         broker.clear_faults()
+        assert broker.meter.count("links", TOPIC) == 1
         topic.send([message(2), message(3)])
         assert arrived(broker) == ["c1-1", "c1-2", "c1-3"]
+        assert broker.meter.count("links", TOPIC) == 2
 
     def test_a_broker_that_restarts(self, broker: Broker, topic: ServiceBusTopic) -> None:
         """A restart is not noticed; an outage is told, and over when the broker is back."""
@@ -278,6 +291,28 @@ class TestReceiving:
         assert numbers == ["c1-0", "c1-1", "c1-2"]
         assert self.ids(subscriptions) == ["c1-3", "c1-4", "c1-5", "c1-6"]
 
+    def test_threads_share_a_link(
+        self, broker: Broker, topic: ServiceBusTopic, subscriptions: ServiceBusSubscriptions
+    ) -> None:
+        """Eight threads receive and complete side by side; each message is handled once."""
+        topic.send([message(number) for number in range(80)])
+        start = Barrier(8)
+
+        def work_off(_: int) -> list[str]:
+            start.wait(PATIENCE)
+            handled = []
+            while received := subscriptions.receive("billing", limit=2):
+                for each in received:
+                    subscriptions.complete(each)
+                    handled.append(each.message.message_id)
+            return handled
+
+        with ThreadPoolExecutor(8) as pool:
+            handled = [each for part in pool.map(work_off, range(8)) for each in part]
+        assert sorted(handled) == sorted(f"c1-{number}" for number in range(80))
+        assert broker.messages("clients/subscriptions/billing") == []
+        assert broker.meter.count("links", "clients/subscriptions/billing") == 1
+
     @pytest.mark.parametrize("trouble", ["detach", "drop", "reset", "restart"])
     def test_a_link_closed_while_idle(
         self, broker: Broker, topic: ServiceBusTopic, subscriptions: ServiceBusSubscriptions, trouble: str
@@ -324,6 +359,18 @@ class TestReceiving:
         subscriptions.complete(held)
         assert fault.fired.is_set()
         assert broker.messages("clients/subscriptions/billing") == []
+
+    def test_a_settlement_refused_for_now(
+        self, broker: Broker, topic: ServiceBusTopic, subscriptions: ServiceBusSubscriptions
+    ) -> None:
+        """It is repeated over a new link."""
+        topic.send([message(1)])
+        (held,) = subscriptions.receive("billing", limit=1)
+        fault = broker.inject("settle", "reject", "clients/subscriptions/billing")
+        subscriptions.complete(held)
+        assert fault.fired.is_set()
+        assert broker.messages("clients/subscriptions/billing") == []
+        assert broker.meter.count("links", "clients/subscriptions/billing") == 2
 
     def test_a_settlement_whose_answer_is_lost(
         self, broker: Broker, topic: ServiceBusTopic, subscriptions: ServiceBusSubscriptions
@@ -379,6 +426,24 @@ class TestReceiving:
         assert received.message == message(9)
         assert arrived(broker, "clients/subscriptions/billing") == ["c1-9"]
 
+    def test_a_link_is_used_in_turn(self, broker: Broker) -> None:
+        """By one thread at a time, and by whoever came first: one that comes again and again keeps nobody out."""
+        client = open_bus(broker.connection_string, retries=0)
+        link = ReceiverLink(lambda: client.get_subscription_receiver(TOPIC, "billing"))
+        order: list[str] = []
+        second = Thread(target=link.use, args=(lambda _: order.append("second"),))
+
+        def first(_: object) -> None:
+            second.start()
+            wait_until("the second one waits", lambda: len(link._queue) == 2, seconds=PATIENCE)
+            order.append("first")
+
+        link.use(first)
+        link.use(lambda _: order.append("third"))
+        second.join(PATIENCE)
+        assert order == ["first", "second", "third"]
+        link.close()
+
     def test_a_message_of_somebody_else(self, broker: Broker, subscriptions: ServiceBusSubscriptions) -> None:
         """It is received as far as it can be told; that it is no announcement shows when it is read."""
         foreign = ServiceBusMessage("hello", application_properties={"text": "a", "flag": False})
@@ -404,6 +469,21 @@ class TestReceiving:
             assert list(subscriptions.dead_letters("crm")) == [message(number) for number in range(3)]
         assert list(subscriptions.dead_letters("crm", limit=2)) == [message(0), message(1)]
         assert len(broker.messages(f"{CRM}/$deadletterqueue")) == 3
+
+    def test_closing_after_the_broker_went_away(
+        self, broker: Broker, topic: ServiceBusTopic, subscriptions: ServiceBusSubscriptions
+    ) -> None:
+        """It is no trouble, and both can be used again when it is back."""
+        topic.send([message(1)])
+        assert self.ids(subscriptions) == ["c1-1"]
+        broker.stop()
+        try:
+            topic.close()
+            subscriptions.close()
+        finally:
+            broker.start()
+        topic.send([message(2)])
+        assert self.ids(subscriptions) == ["c1-2"]
 
     def test_an_unknown_subscription(self, subscriptions: ServiceBusSubscriptions) -> None:
         """The error names it."""
