@@ -11,6 +11,7 @@ from .errors import (
     InvalidLogCursorError,
     InvalidMessageError,
     MessageLockLostError,
+    MessageTooLargeError,
     NoAnswerError,
     ResourceValueError,
     TokenError,
@@ -46,13 +47,12 @@ if TYPE_CHECKING:
     from .rest_auth import ApiKey, Auth, BearerToken, Credential, NoAuth
     from .rest_http import Response
     from .rest_oauth import OAuth2ClientCredentials, OAuth2Password
-    from .servicebus import MessageTooLargeError, ServiceBusSubscriptions, ServiceBusTopic
+    from .servicebus import ServiceBusSubscriptions, ServiceBusTopic
     from .sqlite import SqliteDeliveryStore, open_deliveries
     from .sqlite_topic import SqliteTopic
 
 # Adapters load on first use: an application pays only for what it runs on.
 _ADAPTERS = {
-    "MessageTooLargeError": "servicebus",
     "ServiceBusSubscriptions": "servicebus",
     "ServiceBusTopic": "servicebus",
     "CosmosDeliveryStore": "cosmos",

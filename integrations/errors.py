@@ -7,6 +7,7 @@
     +-- InvalidMessageError          a message that is none of this software's announcements
     +-- TopicUnavailableError        the topic is out of reach; nothing to do with a client
     +-- UnknownSubscriptionError     the topic has no subscription of that name
+    +-- MessageTooLargeError         a message does not fit the topic
     +-- MessageLockLostError         the message was held longer than its lock
     +-- InvalidLogCursorError        a cursor that no page of the delivery log handed out
     +-- TokenError                   the authorization server gave no access token
@@ -73,6 +74,18 @@ class UnknownSubscriptionError(IntegrationError):
     def __init__(self, subscription: str) -> None:
         self.subscription = subscription
         super().__init__(f"The topic has no subscription {subscription!r}; subscribe first.")
+
+
+class MessageTooLargeError(IntegrationError):
+    """A message does not fit the topic; sending it again does not help.
+
+    Attributes:
+        limit: bytes the topic takes, properties included.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"A message is larger than the {limit} bytes the topic takes; give messages a lower limit.")
 
 
 class MessageLockLostError(IntegrationError):

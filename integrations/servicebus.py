@@ -16,7 +16,7 @@ from azure.servicebus import (
 )
 from azure.servicebus import exceptions as sdk
 
-from .errors import IntegrationError, MessageLockLostError, TopicUnavailableError, UnknownSubscriptionError
+from .errors import MessageLockLostError, MessageTooLargeError, TopicUnavailableError, UnknownSubscriptionError
 from .messages import TopicMessage
 from .ports import ReceivedMessage
 from .servicebus_client import ReceiverLink, bus_errors, from_bus, open_bus, to_bus
@@ -28,18 +28,6 @@ _TURN_SECONDS = 10.0  # until a sender is free
 _LOOK_SECONDS = 0.5  # least wait, since an answer takes its time; and how long settling may have to wait for receiving
 
 _Settlement = Callable[[ServiceBusReceiver, ServiceBusReceivedMessage], None]
-
-
-class MessageTooLargeError(IntegrationError):
-    """A message does not fit the topic; sending it again does not help.
-
-    Attributes:
-        limit: bytes the topic takes, properties included.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        super().__init__(f"A message is larger than the {limit} bytes the topic takes; give messages a lower limit.")
 
 
 class ServiceBusTopic:

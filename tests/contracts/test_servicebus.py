@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from integrations.servicebus import ServiceBusSubscriptions, ServiceBusTopic
+from integrations import ServiceBusSubscriptions, ServiceBusTopic
 from tests.contracts.test_topic import Broker, TopicContract
 from tests.wire.servicebus import Broker as WireBroker
 from tests.wire.servicebus import fast_polling, leaked_sockets_ignored

@@ -14,12 +14,14 @@ from integrations import (
     IntegrationDefinitionError,
     InvalidMessageError,
     MessageLockLostError,
+    MessageTooLargeError,
+    ServiceBusSubscriptions,
+    ServiceBusTopic,
     TopicMessage,
     TopicUnavailableError,
     UnknownSubscriptionError,
     read_announcement,
 )
-from integrations.servicebus import MessageTooLargeError, ServiceBusSubscriptions, ServiceBusTopic
 from integrations.servicebus_client import ReceiverLink, open_bus
 from tests.support.waiting import wait_until
 from tests.wire.servicebus import Broker, fast_polling, leaked_sockets_ignored
