@@ -162,7 +162,7 @@ def test_importing_a_core_package_loads_no_adapter(package: str) -> None:
 
 
 def test_nothing_names_a_machine() -> None:
-    """Neither the code nor its documents hold an absolute path of a developer's machine or look outside the project."""
+    """Neither the code nor its documents hold an absolute path of a developer's machine."""
     documents = [path for path in ROOT.iterdir() if path.suffix in {".md", ".toml", ".txt"} or path.name == "Makefile"]
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in {".py", ".md"}]
     wrong = [
