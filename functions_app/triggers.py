@@ -7,7 +7,7 @@ from azure.functions import Blueprint, DocumentList, ServiceBusMessage
 
 from eventstore import RecordedEvent
 from integrations import Integration
-from projections import Target
+from projections import targets_of
 
 from .domain import Domain
 from .problems import log_unexpected
@@ -41,7 +41,7 @@ class TriggerFunctionBuilder:
         runtime = self._runtime
 
         def project_clients(docs: DocumentList) -> None:
-            outcomes = runtime().projector.catch_up_all(_targets(docs))
+            outcomes = runtime().projector.catch_up_all(targets_of(map(_event, docs)))
             for outcome in outcomes.values():
                 if outcome.error is not None:
                     log_unexpected(outcome.error)
@@ -78,17 +78,6 @@ class TriggerFunctionBuilder:
             subscription_name=integration.name,
         )(deliver)
         self._blueprint.function_name(f"{integration.name.replace('-', '_')}_deliver")(triggered)
-
-
-def _targets(documents: DocumentList) -> dict[str, Target]:
-    """The clients of the documents, each to be brought to its highest version."""
-    by_client: dict[str, list[RecordedEvent]] = {}
-    for document in documents:
-        event = _event(document)
-        by_client.setdefault(event.client_id, []).append(event)
-    return {
-        client_id: Target(max(event.version for event in events), events) for client_id, events in by_client.items()
-    }
 
 
 def _event(document: Mapping[str, Any]) -> RecordedEvent:

@@ -22,7 +22,7 @@ from .errors import (
 )
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
-from .follower import FeedFollower, Swept, retry_parked
+from .follower import FeedFollower, Swept, retry_parked, targets_of
 from .generation import check_generation
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
@@ -136,4 +136,5 @@ __all__ = [
     "refold",
     "retry_parked",
     "structure_fingerprint",
+    "targets_of",
 ]

@@ -77,7 +77,7 @@ class FeedFollower:
             page = self._feed.feed(partition, after=cursor, limit=self._page)
             if not page.events:
                 return Swept(events, (), done=True)
-            targets = _targets(page.events, reached, backlog=len(page.events) >= self._page)
+            targets = targets_of(page.events, reached, backlog=len(page.events) >= self._page)
             outcomes = self._projector.catch_up_all(targets)
             failed = tuple(outcome.error for outcome in outcomes.values() if outcome.error is not None)
             if failed:
@@ -113,7 +113,17 @@ def retry_parked(projector: Projector, store: ProjectionStore, *, every: bool = 
     return tried, freed
 
 
-def _targets(events: Iterable[RecordedEvent], reached: Mapping[str, int], *, backlog: bool) -> dict[str, Target]:
+def targets_of(
+    events: Iterable[RecordedEvent], reached: Mapping[str, int] | None = None, *, backlog: bool = False
+) -> dict[str, Target]:
+    """The clients of events that came by the change feed, each to be brought to its highest version among them.
+
+    Args:
+        events: in any order.
+        reached: versions that clients are known to have reached; what they cover is left out.
+        backlog: bring each client to the end of its stream rather than fold just these events.
+    """
+    reached = reached or {}
     by_client: dict[str, list[RecordedEvent]] = defaultdict(list)
     for event in events:
         if event.version > reached.get(event.client_id, 0):
