@@ -7,6 +7,7 @@ from typing import Any
 
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 from azure.cosmos import ContainerProxy, CosmosClient
+from azure.cosmos.exceptions import CosmosBatchOperationError
 
 from .errors import StoreRefusedError, StoreUnavailableError
 
@@ -114,9 +115,16 @@ def _of_status(error: HttpResponseError) -> Exception:
     if status in _NOT_STORED:
         wait = float(headers.get("x-ms-retry-after-ms") or 1000) / 1000
         return StoreUnavailableError(f"throttled ({status})", retry_after=wait)
-    sub_status = int(getattr(error, "sub_status", 0) or 0)
+    sub_status = _sub_status(error)
     if (status, sub_status) == _BEHIND:
         return StoreUnavailableError("a replica is behind what this process has seen")
     if status in _PERMANENT:
         return StoreRefusedError(status, sub_status)
     return OutcomeUnknownError(f"the answer leaves the outcome open ({status})")
+
+
+def _sub_status(error: HttpResponseError) -> int:
+    found: int | str | None = getattr(error, "sub_status", None)
+    if isinstance(error, CosmosBatchOperationError) and not found:  # it is with the operation that made the batch fail
+        found = error.operation_responses[error.error_index].get("subStatusCode")
+    return int(found or 0)

@@ -183,24 +183,29 @@ class StoreVersionError(EventStoreError):
 
 
 class StoreRefusedError(EventStoreError):
-    """The database refuses this request and would refuse it again.
+    """The database refuses this request and would refuse it again; nothing was written.
 
     Attributes:
         status: HTTP status.
         sub_status: the service's own number for the reason.
+        reason: what is wrong, and what to do.
+        of_data: whether it is what was to be written that is refused (its size, its form, its full partition) and not
+            the caller or the set-up, so that everything else can still be written.
     """
 
     def __init__(self, status: int, sub_status: int) -> None:
         self.status, self.sub_status = status, sub_status
-        reason = _REFUSALS.get((status, sub_status)) or _REFUSALS.get((status, 0), "the request was refused")
-        super().__init__(f"The database refused with {status}/{sub_status}: {reason}.")
+        self.reason = _REFUSALS.get((status, sub_status)) or _REFUSALS.get((status, 0), "the request was refused")
+        self.of_data = status in {400, 413} or (status, sub_status) == _FULL_PARTITION
+        super().__init__(f"The database refused with {status}/{sub_status}: {self.reason}.")
 
 
+_FULL_PARTITION = (403, 1014)
 _REFUSALS = {
     (400, 0): "the request is not valid for this container",
     (401, 0): "the key or token is not accepted; check the credentials",
     (403, 0): "the identity may not do this; give it the data contributor role",
-    (403, 1014): "the partition of this client is full; nothing more can be stored for it",
+    _FULL_PARTITION: "the partition of this client is full; nothing more can be stored for it",
     (404, 0): "there is no such database or container; provision it",
     (413, 0): "the document or batch is larger than the service takes",
 }

@@ -26,7 +26,7 @@ from .follower import FeedFollower, Swept, retry_parked, targets_of
 from .generation import check_generation
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
-from .ports import AuditFilter, AuditLog, Commit, Loaded, Outbox, ProjectionStore
+from .ports import AuditFilter, AuditLog, Commit, Committed, Loaded, Outbox, ProjectionStore
 from .projector import Outcome, Projector, Target
 from .reader import AuditPage, Blame, RecordReader, RecordView
 from .record import (
@@ -85,6 +85,7 @@ __all__ = [
     "Blame",
     "Commit",
     "CommitConflictError",
+    "Committed",
     "CosmosProjectionStore",
     "Failure",
     "FeedFollower",

@@ -8,7 +8,14 @@ from typing import Any
 from azure.cosmos import ContainerProxy
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
-from eventstore import OutcomeUnknownError, WriteConflictError, cosmos_errors, cosmos_query, utc_text
+from eventstore import (
+    OutcomeUnknownError,
+    StoreRefusedError,
+    WriteConflictError,
+    cosmos_errors,
+    cosmos_query,
+    utc_text,
+)
 
 from .documents import (
     Document,
@@ -21,7 +28,7 @@ from .documents import (
     record_document,
     record_from,
 )
-from .ports import AuditFilter, Commit, Loaded
+from .ports import AuditFilter, Commit, Committed, Loaded
 from .record import AuditEntry, OutboxEntry, Record
 from .rules import Projection
 
@@ -81,7 +88,7 @@ class CosmosProjectionStore:
         """See `ProjectionStore.load`."""
         return {client_id: self._load(client_id) for client_id in client_ids}
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         """See `ProjectionStore.commit`: one transactional batch for each client."""
         return [self._commit(commit) for commit in commits]
 
@@ -187,7 +194,7 @@ class CosmosProjectionStore:
             announced["_etag"] if announced else None,
         )
 
-    def _commit(self, commit: Commit) -> Loaded | None:
+    def _commit(self, commit: Commit) -> Committed:
         client_id, loaded = commit.record.client_id, commit.loaded
         try:
             with cosmos_errors():
@@ -195,6 +202,10 @@ class CosmosProjectionStore:
                 results = self._container.execute_item_batch(self._operations(commit), client_id)
         except WriteConflictError:
             return None
+        except StoreRefusedError as error:
+            if not error.of_data:
+                raise
+            return error
         except OutcomeUnknownError:
             # Only this commit could have left exactly this record and this announcement state.
             found = self._load(client_id)

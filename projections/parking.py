@@ -5,6 +5,8 @@ It does so until it is there: a client that goes on stays marked as catching up 
 projector that meets the mark takes it up again.
 """
 
+from eventstore import StoreRefusedError
+
 from .fold import Failure
 from .record import Parked, Record
 
@@ -15,6 +17,12 @@ def park(record: Record, failure: Failure, waiting_for: int, fingerprint: str) -
     """The record, parked because of a failure of the code with that fingerprint."""
     waiting_for = max(waiting_for, failure.version)
     return record._replace(parked=Parked(failure.version, waiting_for, failure.code, failure.problems, fingerprint))
+
+
+def commit_refused(version: int, refusal: StoreRefusedError) -> Failure:
+    """That the database will never take what this event comes to."""
+    problem = f"(whole): {refusal.reason} ({refusal.status}/{refusal.sub_status})"
+    return Failure(version, "commit_refused", (problem,))
 
 
 def on_its_way(record: Record, waiting_for: int) -> Record:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from eventstore import StoreRefusedError
+
 from .record import Announced, AuditEntry, OutboxEntry, Record
 
 
@@ -41,6 +43,11 @@ class Commit(NamedTuple):
     outbox: OutboxEntry | None = None
 
 
+Committed = Loaded | StoreRefusedError | None
+"""What became of a commit: what the next one can build on; why the database will never take it, as it is too large, say;
+or None if it was lost, because the client changed since it was loaded."""
+
+
 class ProjectionStore(Protocol):
     """Records, audit and outbox of one projection, in the generation of its version.
 
@@ -53,12 +60,15 @@ class ProjectionStore(Protocol):
     def load(self, client_ids: Sequence[str]) -> Mapping[str, Loaded]:
         """The present state of each client."""
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         """Make each commit visible as a whole or not at all; at most one for each client.
 
         Returns:
-            For each commit what the next one can build on, or None if it was lost: the client changed since it was
-            loaded.
+            What became of each.
+
+        Raises:
+            StoreUnavailableError: the database is out of reach.
+            StoreRefusedError: it refuses the caller, whatever the commit.
         """
 
     def parked(self, *, after: str = "", limit: int = 100) -> Sequence[Record]:

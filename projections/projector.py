@@ -6,24 +6,25 @@ record's tag lets one of them win, and the other starts again from what the winn
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import FORBIDDEN
 from itertools import islice
 from operator import attrgetter
 from time import monotonic
 from typing import Any, NamedTuple
 
-from eventstore import EventStore, HistoryForkedError, RecordedEvent, StoreUnavailableError
+from eventstore import EventStore, HistoryForkedError, RecordedEvent, StoreRefusedError, StoreUnavailableError
 
 from .announcing import announce
 from .annulment import annulled_versions
 from .errors import CommitConflictError, OutOfTimeError, StreamBehindError
 from .fingerprint import code_fingerprint
 from .fold import Failure, Folded, model_of
-from .parking import may_be_passed, on_its_way, park
-from .ports import Commit, Loaded, ProjectionStore
+from .parking import commit_refused, may_be_passed, on_its_way, park
+from .ports import Commit, Committed, Loaded, ProjectionStore
 from .record import Parked, Record, empty_record
-from .refold import fold_portions
+from .refold import PORTION, fold_portions, is_annulled
 from .rules import Projection
 
 _log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class Projector:
             StreamBehindError: the stream ends before the target.
             OutOfTimeError: the budget was used up on the way; what was committed stays.
             CommitConflictError: other projectors won every round.
+            StoreRefusedError: the database refuses even to mark the client as parked, or refuses the caller.
             StoreUnavailableError: a database is out of reach.
         """
         outcome = self.catch_up_all({client_id: target})[client_id]
@@ -127,6 +129,7 @@ class Projector:
         Trouble with one client is in its outcome and touches no other.
 
         Raises:
+            StoreRefusedError: a database refuses the caller, whoever the client is.
             StoreUnavailableError: a database is out of reach.
         """
         groups = list(_groups(targets.items(), self._store.group))
@@ -155,26 +158,26 @@ class Projector:
         walks = {client_id: self._walk(client_id, target, loaded) for client_id, target in targets.items()}
         errors: dict[str, Exception | None] = {}
         announced: set[str] = set()
-        won: dict[str, bool | None] = {}
+        made: dict[str, Committed] = {}
         while walks:
             commits: dict[str, Commit] = {}
             for client_id, walk in list(walks.items()):
                 try:
-                    commits[client_id] = walk.send(won.get(client_id))
+                    commits[client_id] = walk.send(made.get(client_id))
                 except StopIteration as end:
                     errors[client_id] = end.value
                     del walks[client_id]
-                except StoreUnavailableError:
+                except (StoreUnavailableError, StoreRefusedError):
                     raise
                 except Exception as error:  # noqa: BLE001 - one client's trouble must not touch the others
                     errors[client_id] = error
                     del walks[client_id]
             if commits:
                 made = dict(zip(commits, self._store.commit(list(commits.values())), strict=True))
-                won = {client_id: stored is not None for client_id, stored in made.items()}
-                announced.update(client_id for client_id, commit in commits.items() if won[client_id] and commit.outbox)
-                loaded.update({client_id: stored for client_id, stored in made.items() if stored is not None})
-                if lost := [client_id for client_id, stored in made.items() if stored is None]:
+                stored = {client_id: found for client_id, found in made.items() if isinstance(found, Loaded)}
+                announced.update(client_id for client_id in stored if commits[client_id].outbox)
+                loaded.update(stored)
+                if lost := [client_id for client_id, found in made.items() if found is None]:
                     loaded.update(self._store.load(lost))
         return {
             client_id: Outcome(loaded[client_id].record or empty_record(client_id), client_id in announced, error)
@@ -183,8 +186,8 @@ class Projector:
 
     def _walk(
         self, client_id: str, target: Target, loaded: Mapping[str, Loaded]
-    ) -> Generator[Commit, bool | None, Exception | None]:
-        """One client's way to its target: yields commits, and is sent whether they were made.
+    ) -> Generator[Commit, Committed, Exception | None]:
+        """One client's way to its target: yields commits, and is sent what became of them.
 
         Finds in `loaded` what is there after that; returns what kept the client from its target.
         """
@@ -198,21 +201,39 @@ class Projector:
                 at_least = max(target.at_least, record.parked.waiting_for if record.parked else 0)
                 if 0 < at_least <= record.version and record.parked is None:
                     return None
-            won: bool | None = True
-            for step in self._steps(record, target, at_least):
+            steps = self._steps(record, target, at_least)
+            while step := next(steps, None):
                 if progressed and self._clock() > deadline:
                     return OutOfTimeError(client_id, at_least, record.version)
-                won = yield self._commit(loaded[client_id], step)
-                if not won:
+                made = yield self._commit(loaded[client_id], step)
+                if made is None:
                     break
-                record, progressed = step.record, True
-            if won:
+                if isinstance(made, StoreRefusedError):
+                    if step.folded is None or not step.folded.audit:
+                        return made  # not even the mark that the client is parked was taken
+                    steps = self._instead(record, target, at_least, step.folded, made)
+                else:
+                    record, progressed = step.record, True
+            else:
                 return (
                     None if may_be_passed(record, at_least) else StreamBehindError(client_id, at_least, record.version)
                 )
         return CommitConflictError(client_id, _ROUNDS)
 
-    def _steps(self, record: Record, target: Target, at_least: int) -> Iterator[_Step]:
+    def _instead(
+        self, record: Record, target: Target, at_least: int, folded: Folded, refusal: StoreRefusedError
+    ) -> Iterator[_Step]:
+        """What to commit in place of what was refused: fewer events at once, or that the client is parked at the first."""
+        first, *others = folded.audit
+        if others and refusal.status != FORBIDDEN:  # a partition that is full takes no smaller commit either
+            return self._steps(record, target, at_least, size=len(folded.audit) // 2)
+        if first.note != "annulled" and is_annulled(self._events, record, first.version):
+            return self._steps(record, target, at_least, annulled=[first.version])
+        return iter([_Step(self._park(record, commit_refused(first.version, refusal), at_least))])
+
+    def _steps(
+        self, record: Record, target: Target, at_least: int, *, annulled: Collection[int] = (), size: int = PORTION
+    ) -> Iterator[_Step]:
         """What has to be committed, one after the other."""
         parked = record.parked
         if parked is not None and not self._is_worth_a_try(parked, target):
@@ -228,7 +249,9 @@ class Projector:
                 yield _Step(self._park(record, model, at_least))
                 return
             events = self._events_after(record, target, at_least)
-            for folded in fold_portions(self.projection, self._events, record, events, model=model):
+            for folded in fold_portions(
+                self.projection, self._events, record, events, model=model, annulled=annulled, size=size
+            ):
                 went_on = True
                 if folded.failure is None:
                     yield _Step(on_its_way(folded.record, goal), folded)

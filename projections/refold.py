@@ -34,8 +34,9 @@ def fold_portions(
     *,
     model: UnifiedSchema | None = None,
     annulled: Collection[int] = (),
+    size: int = PORTION,
 ) -> Iterator[Folded]:
-    """Fold events in portions of at most 90, each ready to be committed, up to the end or the first failure.
+    """Fold events in portions, each ready to be committed, up to the end or the first failure.
 
     An event that fails is passed over if a later event of the stream annuls it. An annulment of an event that was
     folded before is worked out by folding the history without it.
@@ -47,14 +48,15 @@ def fold_portions(
         events: the events after it, by ascending version without gaps.
         model: the record as model, if the caller has it already.
         annulled: versions to pass over, failing or not.
+        size: events of a portion at most.
     """
     passed = set(annulled)
     source = iter(events)
-    portion = list(islice(source, PORTION))
+    portion = list(islice(source, size))
     while portion:
         folded = _fold_portion(projection, record, portion, model, passed)
         failure = folded.failure
-        if failure is not None and failure.version not in passed and _is_annulled(store, record, failure.version):
+        if failure is not None and failure.version not in passed and is_annulled(store, record, failure.version):
             passed.add(failure.version)
             folded = folded._replace(failure=None)
         elif folded.annulment is not None and folded.last is None:
@@ -63,7 +65,7 @@ def fold_portions(
             yield folded
         if folded.failure is not None:
             return
-        portion = portion[folded.record.version - record.version :] or list(islice(source, PORTION))
+        portion = portion[folded.record.version - record.version :] or list(islice(source, size))
         record, model = folded.record, folded.model
 
 
@@ -84,7 +86,8 @@ def refold(projection: Projection[Any], store: EventStore, client_id: str, *, un
     return last[0] if last else fold(projection, record, ())
 
 
-def _is_annulled(store: EventStore, record: Record, version: int) -> bool:
+def is_annulled(store: EventStore, record: Record, version: int) -> bool:
+    """Whether a later event of the client annuls that version."""
     return version in annulled_versions(store.read(record.client_id, after=version))
 
 

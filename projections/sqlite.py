@@ -127,7 +127,7 @@ class SqliteProjectionStore:
             return self._load(connection, client_ids)
 
     def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
-        """See `ProjectionStore.commit`: one transaction for all."""
+        """See `ProjectionStore.commit`: one transaction for all; none is refused."""
         return self._database.write(lambda connection: self._commit(connection, commits))
 
     def parked(self, *, after: str = "", limit: int = 100) -> Sequence[Record]:

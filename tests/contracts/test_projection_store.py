@@ -72,7 +72,7 @@ class ProjectionStoreContract:
         loaded = store.load(["1"])["1"]
         for version in (1, 2, 3):
             (stored,) = store.commit([Commit(loaded, record_at(version), [entry_at(version)])])
-            assert stored is not None
+            assert isinstance(stored, Loaded)
             loaded = stored
         assert loaded == store.load(["1"])["1"]
 

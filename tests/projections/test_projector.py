@@ -8,7 +8,7 @@ from eventstore import EventStore, RecordedEvent, StoreUnavailableError
 from projections import (
     Commit,
     CommitConflictError,
-    Loaded,
+    Committed,
     OutOfTimeError,
     Projector,
     StreamBehindError,
@@ -170,7 +170,7 @@ def test_large_changes_make_smaller_commits(world: World) -> None:
     sizes: list[int] = []
 
     class Measured(Interposed):
-        def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+        def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
             sizes.append(sum(len(str(entry.changes)) for commit in commits for entry in commit.audit))
             return super().commit(commits)
 

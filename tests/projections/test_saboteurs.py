@@ -8,6 +8,7 @@ import pytest
 from eventstore import ChangeFeed, FeedPage, StoreUnavailableError
 from projections import (
     Commit,
+    Committed,
     FeedFollower,
     Loaded,
     Projection,
@@ -33,7 +34,7 @@ def die() -> None:
 class WithoutTags(Interposed):
     """Commits on top of whatever is there."""
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         self._before_commit()
         present = self._store.load([each.record.client_id for each in commits])
         return self._store.commit([each._replace(loaded=present[each.record.client_id]) for each in commits])
@@ -86,7 +87,7 @@ def nothing_is_skipped(world: World, feed: ChangeFeed) -> None:
 class Forgetful(Interposed):
     """Writes outbox entries without the state that the next announcement compares with."""
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         return super().commit([each._replace(announced=None) for each in commits])
 
 
@@ -106,12 +107,12 @@ def announcements_are_numbered(world: World, store: Callable[..., Interposed]) -
 class TwoTransactions(Interposed):
     """Commits the record, and only then, if it still lives, the announcement."""
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         stored = super().commit([each._replace(outbox=None) for each in commits])
         repeated = [
             each._replace(loaded=made, audit=())
             for each, made in zip(commits, stored, strict=True)
-            if made and each.outbox
+            if isinstance(made, Loaded) and each.outbox
         ]
         self._store.commit(repeated)
         return stored
@@ -151,7 +152,7 @@ def order_does_not_matter(projection: Projection[Client]) -> None:
 class Unmarked(Interposed):
     """Writes records without saying that they are still catching up."""
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         return super().commit(
             [
                 each._replace(record=each.record._replace(parked=None))
@@ -168,7 +169,7 @@ class Unmarked(Interposed):
 class Silent(Interposed):
     """Reports the raising of `waiting_for` as written, and writes nothing."""
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         (commit,) = commits
         before = commit.loaded.record
         if before and before.parked and commit.record.parked and commit.record.version == before.version:

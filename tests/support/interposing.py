@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from projections import Commit, Loaded, ProjectionStore, Record
+from projections import Commit, Committed, Loaded, ProjectionStore, Record
 
 
 def _nothing() -> None:
@@ -29,7 +29,7 @@ class Interposed:
         self._before_load()
         return self._store.load(client_ids)
 
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         self._before_commit()
         stored = self._store.commit(commits)
         self._after_commit()
