@@ -25,6 +25,7 @@ from .errors import (
     UnknownEventTypeError,
     UnknownSchemaVersionError,
     UpcastError,
+    WrongContainerError,
     WrongExpectedVersionError,
 )
 from .events import EMPTY_STREAM, Event, EventData, RecordedEvent, StreamHead, utc_text
@@ -48,9 +49,11 @@ if TYPE_CHECKING:
     from .cosmos_client import (
         OutcomeUnknownError,
         WriteConflictError,
+        cosmos_container,
         cosmos_errors,
         cosmos_query,
         create_all,
+        key_differences,
         open_cosmos,
     )
     from .cosmos_intake import INTAKE_CONTAINER, CosmosCheckpointStore, CosmosRejectionStore
@@ -68,9 +71,11 @@ _ADAPTERS = {
     "INTAKE_CONTAINER": "cosmos_intake",
     "OutcomeUnknownError": "cosmos_client",
     "WriteConflictError": "cosmos_client",
+    "cosmos_container": "cosmos_client",
     "cosmos_errors": "cosmos_client",
     "cosmos_query": "cosmos_client",
     "create_all": "cosmos_client",
+    "key_differences": "cosmos_client",
     "open_cosmos": "cosmos_client",
     "CHECKPOINTS_TABLE": "sqlite_intake",
     "SqliteCheckpointStore": "sqlite_intake",
@@ -141,13 +146,16 @@ __all__ = [
     "UnknownSchemaVersionError",
     "UpcastError",
     "WriteConflictError",
+    "WrongContainerError",
     "WrongExpectedVersionError",
     "canonical_json",
     "check_client_id",
+    "cosmos_container",
     "cosmos_errors",
     "cosmos_query",
     "create_all",
     "field_problems",
+    "key_differences",
     "normalize",
     "open_cosmos",
     "open_events",

@@ -18,6 +18,7 @@
     +-- RejectionNotFoundError       no open rejection has that number
     +-- StoreUnavailableError        the database is locked, full or out of reach
     +-- StoreRefusedError            the database will never take this
+    +-- WrongContainerError          a Cosmos DB container with other keys than it must have
     +-- StoreVersionError            the data was written by a newer version of this software
 
 Messages never hold a client id, an event id or a payload value: they may end up in a log. What a program needs is in
@@ -198,6 +199,22 @@ class StoreRefusedError(EventStoreError):
         self.reason = _REFUSALS.get((status, sub_status)) or _REFUSALS.get((status, 0), "the request was refused")
         self.of_data = status in {400, 413} or (status, sub_status) == _FULL_PARTITION
         super().__init__(f"The database refused with {status}/{sub_status}: {self.reason}.")
+
+
+class WrongContainerError(EventStoreError):
+    """A container whose partition key or unique keys, fixed for life, are not those that it must have.
+
+    Attributes:
+        container: its name.
+        problems: what is there and what was expected.
+    """
+
+    def __init__(self, container: str, problems: Sequence[str]) -> None:
+        self.container, self.problems = container, tuple(problems)
+        super().__init__(
+            f"The container {container} cannot be used: {'; '.join(self.problems)}. Its keys are fixed for life: move its "
+            "documents to one that `client-flow provision` makes, or use another database."
+        )
 
 
 _FULL_PARTITION = (403, 1014)

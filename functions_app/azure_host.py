@@ -11,6 +11,7 @@ from eventstore import (
     CosmosCheckpointStore,
     CosmosEventStore,
     CosmosRejectionStore,
+    cosmos_container,
     open_cosmos,
 )
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore, ServiceBusSubscriptions, ServiceBusTopic
@@ -36,11 +37,13 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
     Raises:
         MissingSettingError: a setting is missing.
         StoreUnavailableError: the Cosmos DB account is out of reach.
+        StoreRefusedError: database or container are missing, or the identity may not look.
+        WrongContainerError: a container has other keys than it must have.
     """
     database = open_cosmos(settings.cosmos).get_database_client(settings.database)
 
     def container(description: dict[str, Any]) -> ContainerProxy:
-        return database.get_container_client(description["id"])
+        return cosmos_container(database, description)
 
     events, intake = container(EVENTS_CONTAINER), container(INTAKE_CONTAINER)
     checkpoints = CosmosCheckpointStore(intake)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from azure.cosmos import CosmosClient, DatabaseProxy, PartitionKey
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
-from eventstore import cosmos_errors
+from eventstore import cosmos_errors, key_differences
 
 Description = Mapping[str, Any]
 
@@ -89,21 +89,14 @@ def _inspect(database: DatabaseProxy, description: Description) -> Finding:
         there = database.get_container_client(name).read()
     except CosmosResourceNotFoundError:
         return Finding(name, "missing")
-    fixed = [
-        _difference("partition key", there["partitionKey"]["paths"], [description["partition_key"]]),
-        _difference(
-            "unique keys",
-            sorted(path for key in there.get("uniqueKeyPolicy", {}).get("uniqueKeys", []) for path in key["paths"]),
-            sorted(description["unique_keys"]),
-        ),
-    ]
+    fixed = key_differences(there, description)
     policy = there.get("indexingPolicy", {})
     changeable = [
         _difference("indexed paths", _paths(policy.get("includedPaths", [])), sorted(description["indexed"])),
         _difference("default ttl", there.get("defaultTtl"), description.get("default_ttl")),
     ]
     problems = tuple(problem for problem in (*fixed, *changeable) if problem)
-    state = "cannot be used" if any(fixed) else "differs" if problems else "as it should be"
+    state = "cannot be used" if fixed else "differs" if problems else "as it should be"
     return Finding(name, state, problems)
 
 

@@ -6,10 +6,9 @@ record's tag lets one of them win, and the other starts again from what the winn
 """
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import FORBIDDEN
-from itertools import islice
 from operator import attrgetter
 from time import monotonic
 from typing import Any, NamedTuple
@@ -132,9 +131,10 @@ class Projector:
             StoreRefusedError: a database refuses the caller, whoever the client is.
             StoreUnavailableError: a database is out of reach.
         """
-        groups = list(_groups(targets.items(), self._store.group))
+        items, size = list(targets.items()), self._store.group
+        groups = [dict(items[start : start + size]) for start in range(0, len(items), size)]
         outcomes: dict[str, Outcome] = {}
-        if self._store.group > 1 or len(groups) <= 1:
+        if size > 1 or len(groups) <= 1:
             for group in groups:
                 outcomes |= self._catch_up_group(group)
         else:
@@ -298,9 +298,3 @@ class Projector:
             return Commit(loaded, step.record)
         announcement = announce(self.projection, step.folded, loaded.announced) if self._announcing else None
         return Commit(loaded, step.record, step.folded.audit, *(announcement or ()))
-
-
-def _groups(targets: Iterable[tuple[str, Target]], size: int) -> Iterator[dict[str, Target]]:
-    source = iter(targets)
-    while group := dict(islice(source, size)):
-        yield group

@@ -25,7 +25,9 @@ class Containers:
     def open(self, described: dict[str, Any]) -> ContainerProxy:
         """The container, through a new client that repeats nothing by itself but what the SDK always repeats."""
         transport = RequestsTransport(use_env_settings=False)
-        client = CosmosClient(self.server.url, self.server.key, transport=transport)
+        client = CosmosClient(
+            self.server.url, self.server.key, transport=transport, enable_compact_utf8_item_writes=True
+        )
         self._clients.append(client)
         unique = [{"paths": [path]} for path in described["unique_keys"]]
         return client.create_database_if_not_exists("flow").create_container_if_not_exists(
