@@ -57,12 +57,16 @@ def _follower(directory: Path) -> tuple[Projector, FeedFollower]:
     return projector, FeedFollower(projector, events, SqliteCheckpointStore(database))
 
 
+def peak_memory() -> float:
+    """The most memory that this process had at once, in MB; getrusage would count that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text("ascii")
+    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak) / 1024
+
+
 _STAGES: dict[str, Callable[[Path, int], None]] = {"append": _append, "project": _project, "refold": _refold}
 
 
 if __name__ == "__main__":
     _STAGES[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
-    # Not getrusage: its maximum is inherited from the process that forked this one.
-    status = Path("/proc/self/status").read_text("ascii")
-    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    sys.stdout.write(str(int(peak) / 1024))
+    sys.stdout.write(str(peak_memory()))

@@ -1,6 +1,6 @@
 """The whole flow with everything that is kept on Cosmos DB; the topic is the local one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from eventstore import (
     CosmosEventStore,
     CosmosRejectionStore,
 )
-from functions_app import Accepted, Delivered, Runtime, Settings
+from functions_app import Delivered, Runtime, Settings
 from functions_app.backend import Backend
 from functions_app.demo_target import DemoTarget
 from functions_app.embedded import open_embedded
 from functions_app.lag import measure_lag
 from functions_app.sample import domain
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
-from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Target
+from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Projection, Projector, Target
 from tests.support.cosmos import Containers
 from tests.wire.cosmos import CosmosServer
 
@@ -114,47 +114,101 @@ def test_from_a_change_to_the_call(runtime: Runtime, server: CosmosServer, targe
     assert runtime.reader.current("1").record.values["consent"] == {"email": False}
 
 
-def test_what_each_stage_costs(runtime: Runtime, server: CosmosServer) -> None:
-    """One event with two integrations: the requests of each stage, the same however long the history is."""
-    crm = domain.source("crm")
+COSTS = {
+    # stage: requests, and the most request units they are estimated at; a change is three events
+    "append, known client": (1, 18),
+    "append, unknown client": (2, 20),
+    "append, duplicate": (2, 5),
+    "catch up, three events from the doorbell": (2, 60),
+    "catch up, three events from the stream": (3, 65),
+    "publish": (
+        4,
+        40,
+    ),  # read the outbox; read and raise what is owed, for both integrations together; empty the outbox
+    "deliver crm": (4, 45),
+    "deliver mailing": (4, 45),
+    "record": (1, 4),
+    "audit page": (1, 30),
+}
 
-    def cost(work: Any) -> int:
-        with server.meter.measure() as used:
+
+class Stages:
+    """One round of the flow for client 1, stage by stage."""
+
+    def __init__(self, runtime: Runtime, server: CosmosServer) -> None:
+        self.runtime, self.server = runtime, server
+        self.projector = Projector(domain.projection, runtime.backend.events, runtime.backend.projections)
+        self.crm = domain.source("crm")
+        self.number = 0
+
+    def cost(self, work: Callable[[], object]) -> tuple[int, float]:
+        """Requests and request units of some work."""
+        with self.server.meter.measure() as used:
             work()
-        return used.data_requests.total()
+        return used.data_requests.total(), used.total_request_units
 
-    def stages(number: int) -> list[int]:
-        accepted: list[Accepted] = []
+    def change(self, person: int = 1) -> Delivered:
+        """Another change of three facts."""
+        self.number += 1
+        name, contact = {"given": f"Ana {self.number}", "family": "D"}, {"email": f"a{self.number}@x.example"}
+        consent = {"channel": "email", "given": True}
+        return change(self.number, person, name=name, contact=contact, consent=consent)
 
-        def receive() -> None:
-            parts = {"contact": {"email": f"a{number}@x.example"}}
-            accepted.extend(runtime.intake.accept(crm, change(number, 1, **parts)))
+    def accept(self, delivered: Delivered) -> Target:
+        """Append a change, and say how far that asks the client to come."""
+        events = [accepted.event for accepted in self.runtime.intake.accept(self.crm, delivered)]
+        return Target(events[-1].version, events)
 
-        def project() -> None:
-            runtime.projector.catch_up("1", target_of(accepted))
+    def round(self) -> dict[str, tuple[int, float]]:
+        """What each stage costs."""
+        backend, reader, deliverer = self.runtime.backend, self.runtime.reader, self.runtime.deliverer
+        costs = {}
+        first, second = self.change(), self.change()
+        costs["append, known client"] = self.cost(lambda: self.accept(first))
+        costs["append, unknown client"] = self.cost(lambda: self.accept(self.change(1000 + self.number)))
+        costs["append, duplicate"] = self.cost(lambda: self.accept(first))
+        self.projector.catch_up("1", Target(0))
+        target = self.accept(second)
+        costs["catch up, three events from the doorbell"] = self.cost(lambda: self.projector.catch_up("1", target))
+        target = self.accept(self.change())._replace(known=())
+        costs["catch up, three events from the stream"] = self.cost(lambda: self.projector.catch_up("1", target))
+        self.runtime.publisher.publish(["1"])
+        for name in ("crm", "mailing"):
+            deliverer.deliver("1", name)  # from here on, whether it is paused is known for five seconds
+        self.projector.catch_up("1", self.accept(self.change()))
+        costs["publish"] = self.cost(lambda: self.runtime.publisher.publish(["1"]))
+        for name in ("crm", "mailing"):
+            costs[f"deliver {name}"] = self.cost(lambda name=name: deliverer.deliver("1", name))
+        costs["record"] = self.cost(lambda: reader.current("1"))
+        costs["audit page"] = self.cost(lambda: reader.audit("1", limit=50))
+        assert not backend.projections.pending("1")
+        return costs
 
-        return [
-            cost(receive),
-            cost(project),
-            cost(lambda: runtime.deliverer.deliver("1", "crm")),
-            cost(lambda: runtime.reader.current("1")),
-            cost(lambda: runtime.reader.audit("1")),
-        ]
 
-    stages(1)
-    few = stages(2)
-    for number in range(3, 20):
-        stages(number)
-    assert stages(20) == few
-    append, project_and_publish, deliver, record, audit = few
-    assert append == 1
-    # Load and commit; then the outbox entry, raising what is owed (2), and deleting the entry.
-    assert project_and_publish == 2 + 1 + 2 + 1
-    assert deliver <= 6
-    assert (record, audit) == (1, 1)
+def test_what_each_stage_costs(runtime: Runtime, server: CosmosServer) -> None:
+    """Requests and request units of each stage; a longer history, more generations and idle clients change no request."""
+    stages = Stages(runtime, server)
+    stages.round()
+    few = stages.round()
+    assert {stage: requests for stage, (requests, _) in few.items()} == {
+        stage: requests for stage, (requests, _) in COSTS.items()
+    }
+    assert {stage: units for stage, (_, units) in few.items() if units > COSTS[stage][1]} == {}
 
-
-def target_of(accepted: list[Accepted]) -> Target:
-    """How far the accepted events ask a client to come."""
-    events = [each.event for each in accepted]
-    return Target(events[-1].version, events)
+    for _ in range(2):
+        stages.round()  # twice the history
+    for person in range(2000, 2030):
+        stages.accept(stages.change(person))  # idle clients
+    newer = Projection(domain.projection.name, domain.projection.schema, domain.projection.events, version=2)
+    with Containers(server) as containers:
+        Projector(
+            newer,
+            runtime.backend.events,
+            CosmosProjectionStore(containers.open(PROJECTIONS_CONTAINER), newer),
+            announcing=False,
+        ).catch_up_all({str(person): Target(0) for person in (1, *range(2000, 2030))})
+    many = stages.round()
+    assert {stage: requests for stage, (requests, _) in many.items()} == {
+        stage: requests for stage, (requests, _) in few.items()
+    }
+    assert {stage: units for stage, (_, units) in many.items() if units > COSTS[stage][1]} == {}
