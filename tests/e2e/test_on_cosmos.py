@@ -1,6 +1,7 @@
 """The whole flow with everything that is kept on Cosmos DB; the topic is the local one."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ class Stages:
         self.projector.catch_up("1", self.accept(self.change()))
         costs["publish"] = self.cost(lambda: self.runtime.publisher.publish(["1"]))
         for name in ("crm", "mailing"):
-            costs[f"deliver {name}"] = self.cost(lambda name=name: deliverer.deliver("1", name))
+            costs[f"deliver {name}"] = self.cost(partial(deliverer.deliver, "1", name))
         costs["record"] = self.cost(lambda: reader.current("1"))
         costs["audit page"] = self.cost(lambda: reader.audit("1", limit=50))
         assert not backend.projections.pending("1")
