@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from eventstore import ChangeFeed, CheckpointStore, RecordedEvent
+from eventstore import ChangeFeed, CheckpointStore, RecordedEvent, StoreRefusedError
 
 from .annulment import annulled_versions
 from .ports import ProjectionStore
@@ -34,6 +34,9 @@ class Swept:
 
 class FeedFollower:
     """Passes the change feed page by page; a page is passed when every client in it has reached it or is parked.
+
+    A client whose partition does not even take the mark that it is parked keeps the cursor where it is, so that nothing of
+    it is lost; the others are brought up to date beyond it.
 
     Behind a backlog, a client is brought to the end of its stream when it first appears, so that its events cost one
     commit for many rather than one each.
@@ -73,23 +76,26 @@ class FeedFollower:
         cursor = self._checkpoints.load(name)
         reached: dict[str, int] = {}
         events = 0
+        failed: tuple[Exception, ...] = ()
         while not stop():
             page = self._feed.feed(partition, after=cursor, limit=self._page)
             if not page.events:
-                return Swept(events, (), done=True)
+                return Swept(events, failed, done=not failed)
             targets = targets_of(page.events, reached, backlog=len(page.events) >= self._page)
             outcomes = self._projector.catch_up_all(targets)
-            failed = tuple(outcome.error for outcome in outcomes.values() if outcome.error is not None)
-            if failed:
-                return Swept(events, failed, done=False)
-            self._checkpoints.save(name, page.cursor)
+            failed += tuple(outcome.error for outcome in outcomes.values() if outcome.error is not None)
+            if not all(isinstance(error, StoreRefusedError) for error in failed):
+                break
+            if not failed:
+                self._checkpoints.save(name, page.cursor)
             cursor = page.cursor
             if len(reached) > _REMEMBERED:
                 reached.clear()
             reached.update((client_id, outcome.record.version) for client_id, outcome in outcomes.items())
-            events += len(page.events)
-            on_page(len(page.events))
-        return Swept(events, (), done=False)
+            if not failed:
+                events += len(page.events)
+                on_page(len(page.events))
+        return Swept(events, failed, done=False)
 
 
 def retry_parked(projector: Projector, store: ProjectionStore, *, every: bool = False) -> tuple[int, int]:

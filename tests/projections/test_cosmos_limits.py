@@ -125,20 +125,22 @@ def test_a_client_with_a_full_partition_parks(limited: Limited) -> None:
 
 
 def test_a_partition_too_full_for_the_mark_is_an_error_of_its_client(limited: Limited) -> None:
-    """The others in the page are projected, and the page is not passed before there is room: nothing is lost."""
+    """Others are projected, in its page and behind, and the cursor stays before it until there is room."""
     limited.world.tell("1", Graded(segment="a" * 2000))
     limited.follower.sweep()
     limited.fill("1", spare=0)
     limited.world.tell("1", Graded(segment="b" * 2000))
     limited.world.tell("2", Graded(segment="a"))
-    swept = limited.follower.sweep()
+    follower = FeedFollower(limited.projector, limited.world.events, limited.world.checkpoints, page=1)
+    swept = follower.sweep()
     (error,) = swept.errors
     assert isinstance(error, StoreRefusedError)
     assert (error.status, error.sub_status) == (403, 1014)
-    assert not swept.done
+    assert (swept.events, swept.done) == (0, False)
     assert (limited.trail("1"), limited.trail("2")) == ([1], [1])
     limited.fill("1", spare=100_000)
-    assert limited.follower.sweep().done
+    swept = follower.sweep()
+    assert (swept.events, swept.errors, swept.done) == (2, (), True)
     assert limited.trail("1") == [1, 2]
 
 
