@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from eventstore import StoreRefusedError
+from eventstore import EVENTS_CONTAINER, CosmosEventStore, StoreRefusedError
 from projections import (
     PROJECTIONS_CONTAINER,
     AuditFilter,
@@ -17,7 +17,7 @@ from projections import (
     annul,
     retry_parked,
 )
-from tests.support.clients import Contacted, Graded, Tagged, clients
+from tests.support.clients import Contacted, Graded, Tagged, clients, fact
 from tests.support.cosmos import Containers
 from tests.support.projecting import World, parked_of
 from tests.wire.cosmos import CosmosServer, Fault, faults
@@ -154,3 +154,21 @@ def test_a_missing_permission_is_nobodys_fault_and_raised(limited: Limited, kind
     assert limited.store.parked() == []
     assert limited.follower.sweep().events == 1
     assert limited.projector.catch_up("1", Target(1)).parked is None
+
+
+def test_a_history_that_was_restored_to_an_older_state_parks(limited: Limited) -> None:
+    """Other events stand where folded ones stood: the record stays as it is until somebody decides to fold it again."""
+    with Containers(limited.server) as containers:
+        container = containers.open(EVENTS_CONTAINER)
+        CosmosEventStore(container).append("1", [fact(Graded(segment=each)) for each in "abc"], expected_version=0)
+        Projector(clients, CosmosEventStore(container), limited.store).catch_up("1", Target(3))
+        for version in (2, 3):
+            container.delete_item(f"{version:012}", "1")  # what a restore comes to
+        restored = CosmosEventStore(container)  # in a new process
+        appended = restored.append("1", [fact(Graded(segment=each)) for each in "xyz"], expected_version=1)
+        projector = Projector(clients, restored, limited.store)
+        record = projector.catch_up("1", Target(4, appended.events))
+        assert (record.version, record.values) == (3, {"root": {"segment": "c"}})
+        assert parked_of(record)[:3] == (3, 4, "history_forked")
+        record = projector.catch_up("1", Target(0, refold=True))
+        assert (record.version, record.parked, record.values) == (4, None, {"root": {"segment": "z"}})
