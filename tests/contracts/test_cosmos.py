@@ -1,6 +1,6 @@
 """The contracts of the event store's ports on Cosmos DB, through the SDK and over a real socket."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -19,16 +19,10 @@ from tests.contracts.test_change_feed import ChangeFeedContract, FeedingStore
 from tests.contracts.test_checkpoint_store import CheckpointStoreContract
 from tests.contracts.test_event_store import EventStoreContract, SettableClock
 from tests.contracts.test_rejection_store import RejectionStoreContract
-from tests.support.cosmos import Containers
-from tests.wire.cosmos import CosmosServer
+from tests.support.cosmos import Containers, SplittingServer
+from tests.support.events import emails
 
 pytestmark = [pytest.mark.contract, pytest.mark.cosmos_wire]
-
-
-@pytest.fixture(params=[1, 3])
-def containers(request: pytest.FixtureRequest) -> Iterator[Containers]:
-    with CosmosServer(ranges=request.param) as server, Containers(server) as containers:
-        yield containers
 
 
 class StoreAndFeed(CosmosEventStore, CosmosChangeFeed):
@@ -49,7 +43,9 @@ class TestCosmosEventStore(EventStoreContract):
 class TestCosmosChangeFeed(ChangeFeedContract):
     @pytest.fixture
     def store(self, containers: Containers) -> FeedingStore:
-        return StoreAndFeed(containers)
+        store = StoreAndFeed(containers)
+        store.partitions()  # cursors are from now on those of the present ranges, whatever is split
+        return store
 
 
 class TestCosmosCheckpointStore(CheckpointStoreContract):
@@ -62,3 +58,15 @@ class TestCosmosRejectionStore(RejectionStoreContract):
     @pytest.fixture
     def store(self, containers: Containers) -> RejectionStore:
         return CosmosRejectionStore(containers.open(INTAKE_CONTAINER))
+
+
+def test_the_splitting_server_splits_under_way() -> None:
+    """After the first, third and seventh write: whoever writes more than once has crossed a split."""
+    with SplittingServer() as server, Containers(server) as containers:
+        events = containers.open(EVENTS_CONTAINER)
+        store = CosmosEventStore(events)
+        ranges = []
+        for number in range(1, 11):
+            store.append("c1", emails(number), expected_version=number - 1)
+            ranges.append(len(list(events.read_feed_ranges(force_refresh=True))))
+    assert ranges == [2, 2, 3, 3, 3, 3, 4, 4, 4, 4]
