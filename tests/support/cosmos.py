@@ -5,8 +5,9 @@ Each container is opened through a client of its own, as another process would h
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol, Self
 from uuid import uuid4
 
@@ -14,7 +15,19 @@ import pytest
 from azure.core.pipeline.transport import RequestsTransport
 from azure.cosmos import ContainerProxy, CosmosClient, PartitionKey
 
-from eventstore import open_cosmos
+from eventstore import (
+    EVENTS_CONTAINER,
+    INTAKE_CONTAINER,
+    CosmosChangeFeed,
+    CosmosCheckpointStore,
+    CosmosEventStore,
+    CosmosRejectionStore,
+    open_cosmos,
+)
+from functions_app.backend import Backend
+from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
+from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Projection
+from tests.support.flow import now
 from tests.wire.cosmos import CosmosServer
 from tests.wire.cosmos.messages import Answer, Request
 
@@ -110,6 +123,26 @@ class Containers:
             client = open_cosmos(connection)
         self._clients.append(client)
         return client
+
+
+def on_cosmos(
+    local: Backend,
+    container: Callable[[dict[str, Any]], ContainerProxy],
+    projection: Projection[Any],
+    clock: Callable[[], datetime] = now,
+) -> Backend:
+    """A backend with everything that is kept on Cosmos DB; topic and subscriptions stay the local ones."""
+    events, intake = container(EVENTS_CONTAINER), container(INTAKE_CONTAINER)
+    checkpoints = CosmosCheckpointStore(intake)
+    return local._replace(
+        events=CosmosEventStore(events, clock=clock),
+        feed=CosmosChangeFeed(events, checkpoints),
+        pulled=checkpoints,
+        rejections=CosmosRejectionStore(intake, clock=clock),
+        projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), projection, clock=clock),
+        checkpoints=checkpoints,
+        deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
+    )
 
 
 @contextmanager
