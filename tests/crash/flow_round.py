@@ -21,10 +21,20 @@ from tests.crash.left import CheckError, Left
 from tests.crash.oracle import check
 from tests.support.cosmos import Containers
 from tests.support.rest_target import Answer, Fault, Received, RestTarget
-from tests.wire.cosmos import CosmosServer
+from tests.wire.cosmos import CosmosServer, faults
 
 ROOT = Path(__file__).parents[2]
 KILLED = -9
+FAULTS = (
+    (faults.dropped(stored=True), "events"),
+    (faults.retry_with(), "events"),
+    (faults.dropped(stored=True), "projections"),
+    (faults.dropped(stored=False), "projections"),
+    (faults.request_timeout(stored=True), "deliveries"),
+    (faults.dropped(stored=False), "deliveries"),
+    (faults.retry_with(), "deliveries"),
+)
+"""What the database does at first, to batches for a container; its user has to settle it without help from outside."""
 CONTAINERS = (EVENTS_CONTAINER, INTAKE_CONTAINER, PROJECTIONS_CONTAINER, DELIVERIES_CONTAINER)
 
 
@@ -119,6 +129,9 @@ class Round:
             with Containers(self._server, DATABASE) as containers:
                 for description in CONTAINERS:
                     containers.open(description)
+            if self.faulty:
+                for fault, container in FAULTS:
+                    self._server.inject(fault, kind="batch", container=container, times=2, skip=2 + self.seed)
         if self.faulty:
             fine = Fault()
             self.target.script(
@@ -145,6 +158,8 @@ class Round:
         self._runs += 1
         ended = self._zygote.do(job)
         self.target.wait_until_idle()  # a call of the dead process may still be landing
+        if self._server is not None and self._runs == 1:
+            self._server.split(DATABASE, "events", "0")
         self._states.append(self.kept().delivery_states)
         return ended
 
