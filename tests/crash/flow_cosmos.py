@@ -31,7 +31,7 @@ _STORED = {200, 201, 204}  # a batch that was refused is a 207
 _READS = {"read", "query", "feed", "metadata"}
 
 
-class DeadlyTransport(RequestsTransport):
+class DeadlyTransport(RequestsTransport):  # type: ignore[misc]  # azure-core gives it no type
     """HTTP with a kill point between the answer to each write and whoever waits for it."""
 
     def __init__(self, kill: KillPoints) -> None:

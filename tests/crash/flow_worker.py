@@ -24,6 +24,7 @@ from tests.crash.flow_backend import Clock, open_backend, with_call_points, with
 from tests.crash.flow_cosmos import move_to_cosmos
 from tests.crash.flow_domain import START, flow_domain, work
 from tests.saboteurs.sabotage import SABOTAGES, Scene
+from tests.saboteurs.sabotage_cosmos import COSMOS_SABOTAGES
 from tests.support.kill import KillPoints
 
 _PATIENCE = 30  # seconds of a job, after which it is ended by an alarm
@@ -130,7 +131,8 @@ def run(job: Job) -> None:
     if job.cosmos is not None:
         backend = move_to_cosmos(backend, job.cosmos, kill, clock)
     if job.sabotage is not None:
-        backend = SABOTAGES[job.sabotage](backend, Scene(kill, job.url, job.seed, clock))
+        sabotages = SABOTAGES if job.cosmos is None else {**SABOTAGES, **COSMOS_SABOTAGES}
+        backend = sabotages[job.sabotage](backend, Scene(kill, job.url, job.seed, clock))
     backend = with_kill_points(backend, kill)
 
     domain = flow_domain(job.url, job.seed, lambda strategy: with_call_points(strategy, kill))
