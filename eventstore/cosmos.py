@@ -7,7 +7,7 @@ or got no answer is settled by reading back which of its events are there.
 
 import json
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -183,6 +183,15 @@ class CosmosChangeFeed:
 
     def feed(self, partition: str, *, after: str | None, limit: int) -> FeedPage:
         """See `ChangeFeed.feed`: one page, so one request for a range that was not split."""
+        documents, cursor = self._page(partition, after, limit)
+        known = 1 if after is None else len(_parts(after))
+        while not documents and len(_parts(cursor)) > known:
+            # In the round that finds a split out, the SDK passes over the new parts.
+            known = len(_parts(cursor))
+            documents, cursor = self._page(partition, cursor, limit)
+        return FeedPage([_from_document(document) for document in documents], cursor)
+
+    def _page(self, partition: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], str]:
         headers: list[Mapping[str, str]] = []
         where: dict[str, Any] = (
             {"feed_range": _unpacked(partition), "start_time": "Beginning"}
@@ -195,7 +204,8 @@ class CosmosChangeFeed:
             ).by_page()
             documents = [document for page in islice(pages, 1) for document in page]
         # The page's own token may be another caller's; the hook's headers hold the right one once the page is read.
-        return FeedPage([_from_document(document) for document in documents], headers[-1]["etag"])
+        cursor = headers[-1]["etag"]
+        return documents, _with_starts(cursor) if after is None else cursor
 
 
 def _appended(events: Sequence[EventData], stored: Mapping[str, RecordedEvent], tried: set[str]) -> Appended:
@@ -209,6 +219,24 @@ def _to_document(event: RecordedEvent) -> dict[str, Any]:
 
 def _from_document(document: Mapping[str, Any]) -> RecordedEvent:
     return RecordedEvent._make(document[name] for name in RecordedEvent._fields)
+
+
+def _parts(cursor: str) -> list[dict[str, Any]]:
+    """The ranges that a cursor of the SDK covers, each with its token."""
+    parts: list[dict[str, Any]] = json.loads(b64decode(cursor))["continuation"]["continuation"]
+    return parts
+
+
+def _with_starts(cursor: str) -> str:
+    """A first cursor that can be gone on from.
+
+    If the range was split before it was ever read, the SDK writes no token for the parts that it has not come to yet, and
+    refuses to go on from that. Position 0 is before everything in them.
+    """
+    state = json.loads(b64decode(cursor))
+    for part in state["continuation"]["continuation"]:
+        part["token"] = part["token"] or '"0"'
+    return b64encode(json.dumps(state).encode()).decode()
 
 
 def _packed(feed_range: Mapping[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """The contracts of the projections' ports on Cosmos DB, through the SDK and over a real socket."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
@@ -11,15 +9,8 @@ from tests.contracts.test_projection_store import OpenStore, ProjectionStoreCont
 from tests.support.clients import clients
 from tests.support.commits import SettableClock, Store
 from tests.support.cosmos import Containers
-from tests.wire.cosmos import CosmosServer
 
 pytestmark = [pytest.mark.contract, pytest.mark.cosmos_wire]
-
-
-@pytest.fixture(params=[1, 3])
-def containers(request: pytest.FixtureRequest) -> Iterator[Containers]:
-    with CosmosServer(ranges=request.param) as server, Containers(server) as containers:
-        yield containers
 
 
 class TestCosmosProjectionStore(ProjectionStoreContract):

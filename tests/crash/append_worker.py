@@ -1,6 +1,6 @@
 """Appends from three threads at once, tells each acknowledged event, and dies at a kill point.
 
-Arguments: directory, kill point, crossing at which to die (0 is never), and for each thread the event to go on from.
+Arguments: directory or connection string of a Cosmos DB account, kill point, crossing at which to die (0 is never), and for each thread the event to go on from.
 """
 
 import os
@@ -11,7 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from eventstore import ANY, SqliteEventStore, open_events
+from azure.core.pipeline.transport import RequestsTransport
+from azure.cosmos import CosmosClient
+
+from eventstore import ANY, CosmosEventStore, EventStore, SqliteEventStore, open_events
 from tests.support.events import email
 from tests.support.kill import KillPoints
 
@@ -49,12 +52,20 @@ def key(thread: int, number: int) -> int:
     return thread * 1000 + number
 
 
-def main(directory: Path, point: str, crossing: int, starts: Sequence[int]) -> None:
+def open_store(place: str, kill: KillPoints) -> EventStore:
+    """The store that is appended to."""
+    if place.startswith("AccountEndpoint="):
+        client = CosmosClient.from_connection_string(place, transport=RequestsTransport(use_env_settings=False))
+        return CosmosEventStore(client.get_database_client("flow").get_container_client("events"))
+    database = open_events(Path(place))
+    database._writer = Watched(database._writer, kill)  # type: ignore[assignment]  # stands in for the connection
+    return SqliteEventStore(database)
+
+
+def main(place: str, point: str, crossing: int, starts: Sequence[int]) -> None:
     """Append what is left to append."""
     kill = KillPoints(point, crossing)
-    database = open_events(directory)
-    database._writer = Watched(database._writer, kill)  # type: ignore[assignment]  # stands in for the connection
-    store = kill.around(SqliteEventStore(database), {"append": ("append.before", "append.after")})
+    store = kill.around(open_store(place, kill), {"append": ("append.before", "append.after")})
 
     def thread(index: int) -> None:
         for number in range(starts[index], EVENTS):
@@ -67,4 +78,4 @@ def main(directory: Path, point: str, crossing: int, starts: Sequence[int]) -> N
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [int(start) for start in sys.argv[4:]])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), [int(start) for start in sys.argv[4:]])

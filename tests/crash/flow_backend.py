@@ -11,10 +11,8 @@ from functions_app.backend import Backend
 from integrations import DeliveryState, SqliteDeliveryStore, SqliteTopic, Strategy, open_deliveries
 from projections import SqliteProjectionStore, open_projections
 from tests.crash.flow_domain import clients
+from tests.crash.kept import OUTSIDE
 from tests.support.kill import KillPoints
-
-OUTSIDE = "outside"
-"""A subscription that gets everything and that nobody empties: what the world was told."""
 
 POINTS = (
     "append.before",

@@ -10,14 +10,32 @@ from typing import Any, Self
 import orjson
 import pytest
 
+from eventstore import EVENTS_CONTAINER, INTAKE_CONTAINER
+from integrations import DELIVERIES_CONTAINER
+from projections import PROJECTIONS_CONTAINER
+from tests.crash.flow_cosmos import DATABASE
 from tests.crash.flow_domain import work
 from tests.crash.flow_worker import Job
-from tests.crash.left import CheckError, Left, delivery_states
+from tests.crash.kept import DeliveryStates, Kept, in_documents, in_files
+from tests.crash.left import CheckError, Left
 from tests.crash.oracle import check
+from tests.support.cosmos import Containers
 from tests.support.rest_target import Answer, Fault, Received, RestTarget
+from tests.wire.cosmos import CosmosServer, faults
 
 ROOT = Path(__file__).parents[2]
 KILLED = -9
+FAULTS = (
+    (faults.dropped(stored=True), "events"),
+    (faults.retry_with(), "events"),
+    (faults.dropped(stored=True), "projections"),
+    (faults.dropped(stored=False), "projections"),
+    (faults.request_timeout(stored=True), "deliveries"),
+    (faults.dropped(stored=False), "deliveries"),
+    (faults.retry_with(), "deliveries"),
+)
+"""What the database does at first, to batches for a container; its user has to settle it without help from outside."""
+CONTAINERS = (EVENTS_CONTAINER, INTAKE_CONTAINER, PROJECTIONS_CONTAINER, DELIVERIES_CONTAINER)
 
 
 class Zygote:
@@ -83,20 +101,37 @@ class Round:
         seed: which work, and which calls fail.
         faulty: whether the targets fail at first.
         sabotage: which safeguard is removed, None for none.
+        cosmos: whether data is kept on Cosmos DB; otherwise in files.
     """
 
     def __init__(
-        self, directory: Path, zygote: Zygote, seed: int, *, faulty: bool = True, sabotage: str | None = None
+        self,
+        directory: Path,
+        zygote: Zygote,
+        seed: int,
+        *,
+        faulty: bool = True,
+        sabotage: str | None = None,
+        cosmos: bool = False,
     ) -> None:
         self.directory, self.seed, self.faulty = directory, seed, faulty
         self.target = FlowTarget()
         self._zygote, self._sabotage = zygote, sabotage
+        self._server = CosmosServer(ranges=2) if cosmos else None
         self._runs = 0
-        self._states: list[dict[tuple[str, str], tuple[int, int]]] = []
+        self._states: list[DeliveryStates] = []
         directory.mkdir()
 
     def __enter__(self) -> Self:
         self.target.start()
+        if self._server is not None:
+            self._server.__enter__()
+            with Containers(self._server, DATABASE) as containers:
+                for description in CONTAINERS:
+                    containers.open(description)
+            if self.faulty:
+                for fault, container in FAULTS:
+                    self._server.inject(fault, kind="batch", container=container, times=2, skip=2 + self.seed)
         if self.faulty:
             fine = Fault()
             self.target.script(
@@ -113,14 +148,19 @@ class Round:
 
     def __exit__(self, *_: object) -> None:
         self.target.stop()
+        if self._server is not None:
+            self._server.__exit__()
 
     def run(self, at: str | None = None, crossing: int = 0) -> int:
         """Start the worker once, to die at that crossing or to go on until all is quiet."""
-        job = Job(str(self.directory), self.target.url, self.seed, self._runs, at, crossing, self._sabotage)
+        account = None if self._server is None else self._server.connection_string
+        job = Job(str(self.directory), self.target.url, self.seed, self._runs, at, crossing, self._sabotage, account)
         self._runs += 1
         ended = self._zygote.do(job)
         self.target.wait_until_idle()  # a call of the dead process may still be landing
-        self._states.append(delivery_states(self.directory / "data"))
+        if self._server is not None and self._runs == 1:
+            self._server.split(DATABASE, "events", "0")
+        self._states.append(self.kept().delivery_states)
         return ended
 
     def finish(self) -> None:
@@ -155,6 +195,13 @@ class Round:
         """
         check(self.left())
 
+    def kept(self) -> Kept:
+        """What the database holds."""
+        server, files = self._server, self.directory / "data"
+        if server is None:
+            return in_files(files)
+        return in_documents(lambda container: server.documents(DATABASE, container), files)
+
     def left(self) -> Left:
         """What is left in the files, at the targets and in the memory of the sources."""
         batches, portions = work(self.seed)
@@ -162,7 +209,7 @@ class Round:
         deliveries += [("registry", each) for portion in portions for each in portion]
         valid = [(source, each) for source, each in deliveries if isinstance(each["facts"], list)]
         return Left(
-            directory=self.directory / "data",
+            kept=self.kept(),
             sent=dict(event for source, each in valid for event in _events(source, each)),
             acknowledged=[
                 (entry["client"], event_id, version)

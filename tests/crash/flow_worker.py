@@ -21,8 +21,10 @@ from functions_app import Delivered, Runtime, Settings
 from functions_app.lag import measure_lag
 from functions_app.loops import data_loops
 from tests.crash.flow_backend import Clock, open_backend, with_call_points, with_kill_points
+from tests.crash.flow_cosmos import move_to_cosmos
 from tests.crash.flow_domain import START, flow_domain, work
 from tests.saboteurs.sabotage import SABOTAGES, Scene
+from tests.saboteurs.sabotage_cosmos import COSMOS_SABOTAGES
 from tests.support.kill import KillPoints
 
 _PATIENCE = 30  # seconds of a job, after which it is ended by an alarm
@@ -40,6 +42,7 @@ class Job(NamedTuple):
         at: kill point, None for any.
         crossing: at which crossing of it the process dies; 0 is never.
         sabotage: which safeguard is removed, None for none.
+        cosmos: connection string of the account where data is kept, None for files in the directory.
     """
 
     directory: str
@@ -49,6 +52,7 @@ class Job(NamedTuple):
     at: str | None = None
     crossing: int = 0
     sabotage: str | None = None
+    cosmos: str | None = None
 
 
 class Journal:
@@ -124,8 +128,11 @@ def run(job: Job) -> None:
     kill = KillPoints(job.at, job.crossing, epitaph=lambda point: journal.write(died=point))
     clock = Clock(START + timedelta(hours=job.run))
     backend = open_backend(directory / "data", clock)
+    if job.cosmos is not None:
+        backend = move_to_cosmos(backend, job.cosmos, kill, clock)
     if job.sabotage is not None:
-        backend = SABOTAGES[job.sabotage](backend, Scene(kill, job.url, job.seed, clock))
+        sabotages = SABOTAGES if job.cosmos is None else {**SABOTAGES, **COSMOS_SABOTAGES}
+        backend = sabotages[job.sabotage](backend, Scene(kill, job.url, job.seed, clock))
     backend = with_kill_points(backend, kill)
 
     domain = flow_domain(job.url, job.seed, lambda strategy: with_call_points(strategy, kill))

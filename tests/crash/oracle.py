@@ -1,24 +1,22 @@
-"""The oracle: says whether what is left in the files and at the targets is what it has to be.
+"""The oracle: says whether what is left in the database and at the targets is what it has to be.
 
-It shares no code with the product. It reads the files with plain SQL and works out each record from the events in its
+It shares no code with the product. It is given the bare content of the database and works out each record from the events in its
 own simple way: of all that was ever said about a field, what became true last holds.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from tests.crash.left import Left, Values, require, rows
+from tests.crash.kept import Kept
+from tests.crash.left import Left, Values, require
 from tests.crash.oracle_outside import check_announcements, check_deliveries, check_targets
 
 _GONE = object()
 
 
 class Stored(NamedTuple):
-    """An event as it stands in the file."""
+    """An event as it is stored."""
 
     client: str
     version: int
@@ -61,28 +59,21 @@ def check(left: Left) -> None:
     Raises:
         CheckError: something does not.
     """
-    streams = _streams(left.directory)
+    streams = _streams(left.kept)
     _check_streams(left, streams)
     _check_rejections(left)
-    records = _records(left.directory)
-    folded = _check_records(left, streams, records)
-    _check_audit(left, streams, folded)
+    folded = _check_records(left.kept, streams)
+    _check_audit(left.kept, streams, folded)
     announced = check_announcements(left, folded)
     check_targets(left, folded)
     check_deliveries(left, announced)
 
 
-def _streams(directory: Path) -> dict[str, list[Stored]]:
+def _streams(kept: Kept) -> dict[str, list[Stored]]:
     streams: dict[str, list[Stored]] = defaultdict(list)
-    found = rows(
-        directory,
-        "events.db",
-        "SELECT client_id, version, event_id, event_type, occurred_at, data, hash FROM events ORDER BY position",
-    )
-    for client, version, event_id, event_type, occurred_at, data, event_hash in found:
-        streams[client].append(
-            Stored(client, version, event_id, event_type, occurred_at, orjson.loads(data), event_hash)
-        )
+    for event in kept.events:
+        stored = Stored(event["client_id"], *(event[name] for name in Stored._fields[1:]))
+        streams[stored.client].append(stored)
     return streams
 
 
@@ -107,20 +98,13 @@ def _check_streams(left: Left, streams: Mapping[str, Sequence[Stored]]) -> None:
 
 def _check_rejections(left: Left) -> None:
     """I9: what could not be accepted is kept, once."""
-    found = rows(left.directory, "events.db", "SELECT payload FROM rejections WHERE payload IS NOT NULL")
-    keys = sorted(orjson.loads(payload)["key"] for (payload,) in found)
+    keys = sorted(rejection["key"] for rejection in left.kept.rejections)
     require(keys == sorted(left.broken), "rejections kept", f"{keys}")
 
 
-def _records(directory: Path) -> dict[str, dict[str, Any]]:
-    found = rows(directory, "projections.db", "SELECT client_id, body FROM records")
-    return {client: orjson.loads(body) for client, body in found}
-
-
-def _check_records(
-    left: Left, streams: Mapping[str, Sequence[Stored]], records: Mapping[str, dict[str, Any]]
-) -> dict[str, Values]:
+def _check_records(kept: Kept, streams: Mapping[str, Sequence[Stored]]) -> dict[str, Values]:
     """I4, I6: each record is what its events come to, up to the one that cannot be digested."""
+    records = {record["client_id"]: record for record in kept.records}
     folded = {}
     for client, stream in streams.items():
         poison = next((event.version for event in stream if event.event_type == "client.poisoned"), None)
@@ -141,12 +125,12 @@ def _check_records(
     return folded
 
 
-def _check_audit(left: Left, streams: Mapping[str, Sequence[Stored]], folded: Mapping[str, Values]) -> None:
+def _check_audit(kept: Kept, streams: Mapping[str, Sequence[Stored]], folded: Mapping[str, Values]) -> None:
     """I3, I5: one entry per event that was folded, and replaying them gives the record at each version."""
     trails: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for client, body in rows(left.directory, "projections.db", "SELECT client_id, body FROM audit ORDER BY version"):
-        trails[client].append(orjson.loads(body))
-    ends = dict(rows(left.directory, "projections.db", "SELECT client_id, body ->> '$.version' FROM records"))
+    for entry in kept.audit:
+        trails[entry["client_id"]].append(entry)
+    ends = {record["client_id"]: record["version"] for record in kept.records}
     for client, stream in streams.items():
         trail = trails[client]
         told = [(entry["version"], entry["event_id"], entry["event_hash"]) for entry in trail]

@@ -5,26 +5,16 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import orjson
-
-from tests.crash.left import Left, Values, delivery_states, require, rows
-
-_SUBSCRIBER = "outside"
+from tests.crash.left import Left, Values, require
 
 
 def check_announcements(left: Left, folded: Mapping[str, Values]) -> dict[str, list[dict[str, Any]]]:
     """I7: nothing waits, nobody was left out, and the last word equals the record. Returns the messages by client."""
-    waiting = rows(left.directory, "projections.db", "SELECT client_id, seq FROM outbox")
-    require(not waiting, "outbox is empty", f"{waiting}")
+    kept = left.kept
+    require(not kept.outbox, "outbox is empty", f"{kept.outbox}")
     messages: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for (body,) in rows(
-        left.directory,
-        "deliveries.db",
-        f"SELECT body FROM messages WHERE subscription = '{_SUBSCRIBER}' ORDER BY position",
-    ):
-        data = orjson.loads(body)["data"]
+    for data in kept.told:
         messages[data["client_id"]].append(data)
-    seqs = dict(rows(left.directory, "projections.db", "SELECT client_id, body ->> '$.seq' FROM announced"))
     for client, values in folded.items():
         heard: list[int] = []
         world: dict[str, Any] = {}
@@ -34,7 +24,9 @@ def check_announcements(left: Left, folded: Mapping[str, Values]) -> dict[str, l
             heard.append(data["seq"])
             require(data["previous_seq"] == data["seq"] - 1, "each announcement heard", f"{client}: {heard}")
             world.update(data["changed"])
-        require(heard == list(range(1, seqs.get(client, 0) + 1)), "each announcement heard", f"{client}: {heard}")
+        require(
+            heard == list(range(1, kept.announced.get(client, 0) + 1)), "each announcement heard", f"{client}: {heard}"
+        )
         require(
             {name: content for name, content in world.items() if content is not None} == _contents(values),
             "last announcement is the record",
@@ -66,43 +58,32 @@ def check_targets(left: Left, folded: Mapping[str, Values]) -> None:
 
 def check_deliveries(left: Left, messages: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     """I8: what was announced is delivered, nothing is left over, and no state ever went backwards."""
-    found = rows(
-        left.directory,
-        "deliveries.db",
-        "SELECT client_id, integration, wanted, delivered, due_at, claimed_until, failed_code FROM deliveries",
-    )
-    states = {(client, integration): tuple(state) for client, integration, *state in found}
+    shown = ("wanted", "delivered", "due_at", "claimed_until", "failed_code")
+    states = {
+        (state["client_id"], state["integration"]): tuple(state[name] for name in shown) for state in left.kept.states
+    }
     for client, told in messages.items():
         for integration, interest in (("crm", {"identity", "contact"}), ("mailing", {"contact"})):
             seq = max((data["seq"] for data in told if interest & data["changed"].keys()), default=None)
             expected = None if seq is None else (seq, seq, None, None, None)
             state = states.get((client, integration))
             require(state == expected, "everything wanted is delivered", f"{client} at {integration}: {state}")
-    seen = [*left.before, delivery_states(left.directory)]
+    seen = [*left.before, left.kept.delivery_states]
     for earlier, later in pairwise(seen):
         for key, state in earlier.items():
             now = later.get(key, (0, 0))
             ahead = now[0] >= state[0] and now[1] >= state[1]
             require(ahead, "delivery state never goes back", f"{key}: {state}, then {now}")
-    log = rows(
-        left.directory,
-        "deliveries.db",
-        "SELECT client_id, integration, number, seq, verdict, body_hash FROM delivery_log ORDER BY position",
-    )
     last: dict[tuple[str, str], tuple[int, str]] = {}
     numbers: dict[tuple[str, str], int] = defaultdict(int)
-    for client, integration, number, seq, verdict, body_hash in log:
-        key = (client, integration)
+    for entry in left.kept.log:
+        key, number = (entry["client_id"], entry["integration"]), entry["number"]
+        seq, body_hash = entry["seq"], entry["body_hash"]
         numbers[key] += 1
         require(number == numbers[key], "each call is logged once", f"{key}: {number}")
-        if verdict == "delivered":
+        if entry["verdict"] == "delivered":
             before = last.get(key, (0, ""))
             require((seq, body_hash) != before, "nothing is sent twice", f"{key}: {seq}")
             require(seq >= before[0], "deliveries in order", f"{key}: {seq} after {before[0]}")
             last[key] = (seq, body_hash)
-    doorbells = rows(
-        left.directory,
-        "deliveries.db",
-        f"SELECT count(*) FROM messages WHERE subscription <> '{_SUBSCRIBER}'",
-    )
-    require(doorbells == [(0,)], "no doorbell left over", f"{doorbells}")
+    require(left.kept.doorbells == 0, "no doorbell left over", f"{left.kept.doorbells}")

@@ -2,35 +2,47 @@
 
 Each gap between two durable writes is a kill point. A worker does the whole flow (sources post and are asked, records
 are projected, announcements published, targets called) and dies at a crossing of the point; the next one goes on until
-all is quiet. Then the oracle looks at files and targets.
+all is quiet. Then the oracle looks at what is kept and at the targets.
+
+Data is kept in files, or on Cosmos DB: on a server in this process, which survives as Azure would and misbehaves at first.
+There a worker also dies where the server has stored something and nobody heard of it. `CLIENT_FLOW_CRASH_SEEDS=5` hits
+each point there as often as on files.
 """
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.crash.flow_backend import POINTS
+from tests.crash.flow_cosmos import COSMOS_POINTS
 from tests.crash.flow_round import KILLED, Round, Zygote
 
 pytestmark = pytest.mark.crash
 
-SEEDS = range(5)
-"""Each is another work with other faults of the targets; each point is hit once in each, at another crossing."""
-ANYWHERE = range(20)
+SEEDS = {"files": range(5), "cosmos": range(int(os.environ.get("CLIENT_FLOW_CRASH_SEEDS", "1")))}
+"""Each is another work with other faults; each point is hit once in each, at another crossing."""
+ANYWHERE = {"files": 20, "cosmos": 4 * len(SEEDS["cosmos"])}
+BACKENDS = {"files": POINTS, "cosmos": (*POINTS, *COSMOS_POINTS)}
+"""The kill points by where data is kept."""
 
 
 @pytest.fixture(scope="session")
-def crossings(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, int]]:
-    """How often an undisturbed worker crosses each point, by seed; checked as well."""
-    counted = []
-    for seed in SEEDS:
-        with Round(tmp_path_factory.mktemp("undisturbed") / "round", zygote, seed) as undisturbed:
+def crossings(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], dict[str, int]]:
+    """How often an undisturbed worker crosses each point, by backend and seed; checked as well."""
+
+    @cache
+    def counted(backend: str, seed: int) -> dict[str, int]:
+        directory = tmp_path_factory.mktemp("undisturbed") / "round"
+        with Round(directory, zygote, seed, cosmos=backend == "cosmos") as undisturbed:
             undisturbed.finish()
             undisturbed.check()
-            counted.append(undisturbed.crossings())
+            return undisturbed.crossings()
+
     return counted
 
 
@@ -39,22 +51,31 @@ def hits() -> Iterator[dict[str, list[int]]]:
     """The crossings at which workers died, by point; printed in the end, see `pytest -s`."""
     counted: dict[str, list[int]] = {}
     yield counted
-    lines = [f"{point:<32} {len(at):>4}  {', '.join(map(str, at))}\n" for point, at in sorted(counted.items())]
-    sys.stdout.writelines([f"\n{'kill point':<32} hits  at crossings\n", *lines])
+    lines = [f"{point:<40} {len(at):>4}  {', '.join(map(str, at))}\n" for point, at in sorted(counted.items())]
+    sys.stdout.writelines([f"\n{'kill point':<40} hits  at crossings\n", *lines])
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("backend", "point"), [(backend, point) for backend, points in BACKENDS.items() for point in points]
+)
 def test_nothing_is_lost_when_the_process_dies_at(
-    point: str, zygote: Zygote, crossings: list[dict[str, int]], hits: dict[str, list[int]], tmp_path: Path
+    backend: str,
+    point: str,
+    zygote: Zygote,
+    crossings: Callable[[str, int], dict[str, int]],
+    hits: dict[str, list[int]],
+    tmp_path: Path,
 ) -> None:
     """A worker that dies in a gap leaves nothing that the next one does not make good."""
-    for seed in SEEDS:
-        crossing = 1 + seed * (crossings[seed][point] - 1) // len(SEEDS)
-        if not died(Round(tmp_path / f"{seed}", zygote, seed), point, crossing):
+    seeds = SEEDS[backend]
+    for seed in seeds:
+        crossing = 1 + (2 * seed + 1) * (crossings(backend, seed)[point] - 1) // (2 * len(seeds))
+        cosmos = backend == "cosmos"
+        if not died(Round(tmp_path / f"{seed}", zygote, seed, cosmos=cosmos), point, crossing):
             # How often integrations pause depends on how threads run: the first crossing always comes.
             crossing = 1
-            assert died(Round(tmp_path / f"{seed} again", zygote, seed), point, crossing)
-        hits.setdefault(point, []).append(crossing)
+            assert died(Round(tmp_path / f"{seed} again", zygote, seed, cosmos=cosmos), point, crossing)
+        hits.setdefault(f"{backend}: {point}", []).append(crossing)
 
 
 def died(round_: Round, point: str, crossing: int) -> bool:
@@ -69,14 +90,17 @@ def died(round_: Round, point: str, crossing: int) -> bool:
     return ended == KILLED
 
 
-@pytest.mark.parametrize("seed", ANYWHERE)
+@pytest.mark.parametrize(
+    ("backend", "number"), [(backend, number) for backend, times in ANYWHERE.items() for number in range(times)]
+)
 def test_nothing_is_lost_when_processes_die_anywhere(
-    seed: int, zygote: Zygote, crossings: list[dict[str, int]], tmp_path: Path
+    backend: str, number: int, zygote: Zygote, crossings: Callable[[str, int], dict[str, int]], tmp_path: Path
 ) -> None:
     """Several workers that die one after the other, each at a random crossing of any point, change nothing either."""
-    random = Random(seed)
-    total = sum(crossings[seed % len(SEEDS)].values())
-    with Round(tmp_path / "round", zygote, seed % len(SEEDS)) as killed:
+    random = Random(number)
+    seed = number % len(SEEDS[backend])
+    total = sum(crossings(backend, seed).values())
+    with Round(tmp_path / "round", zygote, seed, cosmos=backend == "cosmos") as killed:
         assert killed.run(crossing=random.randint(1, total * 4 // 5)) == KILLED
         for _ in range(random.randrange(3)):
             ended = killed.run(crossing=random.randint(1, total // 4))
@@ -85,6 +109,8 @@ def test_nothing_is_lost_when_processes_die_anywhere(
         killed.check()
 
 
-def test_every_point_is_crossed(crossings: list[dict[str, int]]) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_point_is_crossed(backend: str, crossings: Callable[[str, int], dict[str, int]]) -> None:
     """No gap is forgotten: the points that are tested are those that a worker crosses, in each work."""
-    assert [set(counted) for counted in crossings] == [set(POINTS)] * len(SEEDS)
+    for seed in SEEDS[backend]:
+        assert set(crossings(backend, seed)) == set(BACKENDS[backend])

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cosmos import database
 from tests.support.flow import KEY, SHOP_SECRET
 from tests.support.rest_target import RestTarget
+
+__all__ = ["database"]
 
 CRM_SECRET = "secret-of-the-crm"
 MAILING_KEY = "secret-of-the-mailing"

@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
@@ -14,6 +14,7 @@ from integrations import DeliveryResult
 from tests.crash.flow_backend import Clock, open_backend
 from tests.crash.flow_domain import START, flow_domain
 from tests.crash.flow_round import FlowTarget, Round, Zygote
+from tests.crash.kept import in_files
 from tests.crash.left import CheckError, Left
 from tests.crash.oracle import check
 from tests.saboteurs.sabotage import Unclaimed
@@ -21,27 +22,27 @@ from tests.support.rest_target import Fault
 
 pytestmark = pytest.mark.crash
 
-Tamper = Callable[[Left], Left]
+Tamper = Callable[[Left, Path], Left]
 
 
 @pytest.fixture(scope="module")
-def left(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Left:
+def undamaged(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
     """What an undisturbed worker leaves."""
     with Round(tmp_path_factory.mktemp("undamaged") / "round", zygote, 0) as undisturbed:
         undisturbed.finish()
-        return undisturbed.left()
+        yield undisturbed
 
 
 def sql(file: str, *statements: str) -> Tamper:
     """Damage done to a file, against which its triggers are no help."""
 
-    def tamper(left: Left) -> Left:
-        with closing(sqlite3.connect(left.directory / file, isolation_level=None)) as connection:
+    def tamper(left: Left, directory: Path) -> Left:
+        with closing(sqlite3.connect(directory / file, isolation_level=None)) as connection:
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
                 connection.execute(f"DROP TRIGGER {name}")
             for statement in statements:
                 assert connection.execute(statement).rowcount != 0, f"nothing to damage: {statement}"
-        return left
+        return left._replace(kept=in_files(directory))
 
     return tamper
 
@@ -63,7 +64,7 @@ DAMAGE: list[tuple[str, Tamper]] = [
         "acknowledged events stay",
         sql("events.db", "UPDATE events SET event_id = event_id || 'x' WHERE event_id = 'feed:ada-0:1'"),
     ),
-    ("nothing sent is missing", lambda left: left._replace(sent={**left.sent, "feed:never": ("ada", "", {})})),
+    ("nothing sent is missing", lambda left, _: left._replace(sent={**left.sent, "feed:never": ("ada", "", {})})),
     ("events as sent", sql("events.db", """UPDATE events SET data = '{"value":"other"}' WHERE position = 1""")),
     ("rejections kept", sql("events.db", "DELETE FROM rejections WHERE number = 1")),
     ("each client has a record", sql("projections.db", "DELETE FROM records WHERE client_id = 'ada'")),
@@ -119,17 +120,17 @@ DAMAGE: list[tuple[str, Tamper]] = [
             WHERE position = (SELECT max(position) FROM messages WHERE {HEARD})""",
         ),
     ),
-    ("one call at a time", lambda left: left._replace(overlaps=["PUT /subscribers/ada"])),
-    ("each effect once", lambda left: left._replace(people={**left.people, "99": {"number": "ada"}})),
-    ("the CRM has the latest", lambda left: left._replace(people=dict(list(left.people.items())[1:]))),
-    ("the mailing system has the latest", lambda left: left._replace(subscribers={})),
+    ("one call at a time", lambda left, _: left._replace(overlaps=["PUT /subscribers/ada"])),
+    ("each effect once", lambda left, _: left._replace(people={**left.people, "99": {"number": "ada"}})),
+    ("the CRM has the latest", lambda left, _: left._replace(people=dict(list(left.people.items())[1:]))),
+    ("the mailing system has the latest", lambda left, _: left._replace(subscribers={})),
     (
         "everything wanted is delivered",
         sql("deliveries.db", "UPDATE deliveries SET delivered = delivered - 1 WHERE client_id = 'ada'"),
     ),
     (
         "delivery state never goes back",
-        lambda left: left._replace(before=[{("ada", "crm"): (99, 98)}, *left.before]),
+        lambda left, _: left._replace(before=[{("ada", "crm"): (99, 98)}, *left.before]),
     ),
     ("each call is logged once", sql("deliveries.db", "DELETE FROM delivery_log WHERE number = 1")),
     (
@@ -151,18 +152,18 @@ DAMAGE: list[tuple[str, Tamper]] = [
 ]
 
 
-def test_an_undamaged_round_passes(left: Left) -> None:
+def test_an_undamaged_round_passes(undamaged: Round) -> None:
     """Nothing is found where nothing is wrong."""
-    check(left)
+    check(undamaged.left())
 
 
 @pytest.mark.parametrize(("name", "tamper"), DAMAGE, ids=[name for name, _ in DAMAGE])
-def test_damage_is_noticed(name: str, tamper: Tamper, left: Left, tmp_path: Path) -> None:
+def test_damage_is_noticed(name: str, tamper: Tamper, undamaged: Round, tmp_path: Path) -> None:
     """Each check finds the damage that it is there for."""
     copy = tmp_path / "data"
-    shutil.copytree(left.directory, copy)
+    shutil.copytree(undamaged.directory / "data", copy)
     with pytest.raises(CheckError) as found:
-        check(tamper(left._replace(directory=copy)))
+        check(tamper(undamaged.left(), copy))
     assert found.value.check == name, str(found.value)
 
 
