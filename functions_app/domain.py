@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -128,16 +128,24 @@ class Receiver(Source):
     Attributes:
         signature: makes the check of its signature from the settings; None if it authenticates by function key.
         max_bytes: size limit of a body.
+        queue: whether it has a session queue. With `also` the messages of that queue are taken besides the requests;
+            with `first` the requests themselves are answered as soon as they are in the queue, for bursts.
     """
 
     signature: Callable[[Settings], HmacSignature] | None = None
     max_bytes: int = 256 * 1024
+    queue: Literal["also", "first"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a receiver whose key a forger could choose."""
         Source.__post_init__(self)
         if self.signature is not None and isinstance(self.key, HeaderKey):
             raise DomainError(f"Receiver {self.name!r}: headers are not signed, take the key from the signed body.")
+
+    @property
+    def queue_name(self) -> str:
+        """Name of its session queue."""
+        return f"{self.name}-events"
 
 
 class Pulled(NamedTuple):
@@ -237,6 +245,8 @@ class Domain:
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise DomainError(f"The {kind} {min(twice)!r} is declared twice.")
+        if self.projection.name in {receiver.queue_name for receiver in self.queued}:  # they share a namespace
+            raise DomainError(f"The topic of projection {self.projection.name!r} has the name of a session queue.")
         known = set(self.projection.layout.names)
         for integration in self.integrations:
             unknown = set(integration.cares_about) - known
@@ -256,6 +266,11 @@ class Domain:
     def sources(self) -> tuple[Source, ...]:
         """Receivers and pulls."""
         return (*self.receivers, *self.pulls)
+
+    @property
+    def queued(self) -> tuple[Receiver, ...]:
+        """Receivers with a session queue."""
+        return tuple(receiver for receiver in self.receivers if receiver.queue is not None)
 
     def source(self, name: str) -> Source:
         """The source of that name.

@@ -63,6 +63,8 @@ def runtime(server: CosmosServer, target: DemoTarget, tmp_path: Path) -> Iterato
             deliveries=CosmosDeliveryStore(containers.open(DELIVERIES_CONTAINER)),
             topic=local.topic,
             subscriptions=local.subscriptions,
+            queues=local.queues,
+            close=local.close,
         )
         settings = {
             "CRM_URL": target.url,
