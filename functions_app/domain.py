@@ -145,7 +145,7 @@ class Receiver(Source):
     @property
     def queue_name(self) -> str:
         """Name of its session queue."""
-        return f"{self.name}-events"
+        return f"{self.name}-events"  # topics are in the same namespace, but have no hyphen
 
 
 class Pulled(NamedTuple):
@@ -245,8 +245,6 @@ class Domain:
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise DomainError(f"The {kind} {min(twice)!r} is declared twice.")
-        if self.projection.name in {receiver.queue_name for receiver in self.queued}:  # they share a namespace
-            raise DomainError(f"The topic of projection {self.projection.name!r} has the name of a session queue.")
         known = set(self.projection.layout.names)
         for integration in self.integrations:
             unknown = set(integration.cares_about) - known

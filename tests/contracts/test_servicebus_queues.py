@@ -6,7 +6,7 @@ import pytest
 
 from integrations import ServiceBusSessionQueues
 from tests.contracts.test_session_queues import QUEUE, Queued, SessionQueuesContract
-from tests.support.queues import queue_namespace
+from tests.support.queues import look_briefly, queue_namespace
 from tests.wire.servicebus import Broker, fast_polling, leaked_sockets_ignored
 
 pytestmark = [pytest.mark.contract, pytest.mark.servicebus_wire]
@@ -20,7 +20,8 @@ def _running() -> Iterator[Broker]:
 
 class TestServiceBusSessionQueues(SessionQueuesContract):
     @pytest.fixture
-    def broker(self, running: Broker) -> Iterator[Queued]:
+    def broker(self, running: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queued]:
+        look_briefly(monkeypatch)
         with leaked_sockets_ignored():
             running.reset()
             queues = ServiceBusSessionQueues(running.connection_string)
