@@ -22,6 +22,7 @@ from .errors import (
     InputRefusedError,
     MissingSettingError,
     PullFailedError,
+    TakeFailedError,
     UnknownSourceError,
 )
 from .intake import Accepted, Delivered, Intake
@@ -58,6 +59,7 @@ __all__ = [
     "Settings",
     "SignedTimestamp",
     "Source",
+    "TakeFailedError",
     "TimerFunctionBuilder",
     "TriggerFunctionBuilder",
     "UnknownSourceError",
