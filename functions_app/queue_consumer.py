@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Event, Semaphore
+from threading import Condition, Event
 
 from eventstore import ContentionError, StoreUnavailableError
 from integrations import QueueSession, QueueUnavailableError, SessionLockLostError
@@ -16,7 +16,7 @@ from .runtime import Runtime
 
 _log = logging.getLogger(__name__)
 
-_SESSIONS = 16  # at once, for each queue
+_SESSIONS = 32  # at once, for each queue
 _STRETCH = 100  # messages until others get the place of a session that has always more
 _POLL = 0.5  # seconds
 
@@ -35,19 +35,43 @@ class QueueConsumer:
     def __init__(self, runtime: Runtime, receiver: Receiver) -> None:
         self.name = f"queue {receiver.name}"
         self._runtime, self._receiver = runtime, receiver
+        self._changed = Condition()
+        self._busy = 0  # places in use
+        self._looking = 0  # of those, the ones that have no session yet
+        self._looks = 1  # how many may look at once
 
     def run(self, stop: Event) -> None:
         """Work until told to stop."""
-        places = Semaphore(_SESSIONS)
         with ThreadPoolExecutor(_SESSIONS, thread_name_prefix=self.name) as pool:
             while not stop.is_set():
-                if not places.acquire(timeout=_POLL):
-                    continue
-                session = self._next(stop)
-                if session is None:
-                    places.release()
-                else:
-                    pool.submit(self._work, session, stop).add_done_callback(lambda _: places.release())
+                with self._changed:
+                    if not self._changed.wait_for(self._may_look, _POLL):
+                        continue
+                    self._busy, self._looking = self._busy + 1, self._looking + 1
+                pool.submit(self._look, stop)
+
+    def _may_look(self) -> bool:
+        return self._looking < self._looks and self._busy < _SESSIONS
+
+    def _look(self, stop: Event) -> None:
+        """Take a place: find a session and work on it."""
+        session = None
+        try:
+            session = self._next(stop)
+        finally:
+            with self._changed:
+                self._looking -= 1
+                # Opening a session takes a while. As long as there are some, ever more places look at once; when there
+                # are none, a single one waits.
+                self._looks = min(2 * self._looks, _SESSIONS) if session is not None else 1
+                self._changed.notify_all()
+        try:
+            if session is not None:
+                self._work(session, stop)
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
 
     def _next(self, stop: Event) -> QueueSession | None:
         try:
@@ -55,6 +79,9 @@ class QueueConsumer:
         except QueueUnavailableError as error:
             _log.warning("%s waits: %s", self.name, error)
             stop.wait(error.retry_after)
+        except Exception as error:  # noqa: BLE001 - nobody else looks at what a thread of the pool raises
+            log_unexpected(error)
+            stop.wait(_POLL)
         return None
 
     def _work(self, session: QueueSession, stop: Event) -> None:

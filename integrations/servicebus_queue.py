@@ -24,8 +24,10 @@ from .servicebus_client import SEND_RETRIES, bus_errors, open_bus
 from .servicebus_senders import SENDERS, SenderPool
 
 _CONTENT_TYPE = "application/json"
-_ACCEPT_SECONDS = 2.0  # least wait for a session, since each look at it takes a connection of its own
-_LOOK_SECONDS = 0.5  # least wait for a message, since an answer takes its time
+_ACCEPT_SECONDS = 4.0  # least wait for a session, since each look at it takes a connection of its own
+_FIRST_SECONDS = 5.0  # until the message arrives for whose sake a session was given out
+_NEXT_SECONDS = 0.25  # for another one; whatever comes later gives the session out again
+_DRAIN_SECONDS = 1.0
 _DRAIN_PAGE = 100
 
 
@@ -59,7 +61,7 @@ class ServiceBusSessionQueues:
                 list(threads.map(pool.send, by_session.values()))
 
     def next_session(self, queue: str, *, wait: float) -> "ServiceBusQueueSession | None":
-        """See `SessionQueues.next_session`; waits two seconds at least."""
+        """See `SessionQueues.next_session`; waits four seconds at least."""
         with bus_errors(QueueUnavailableError):
             receiver = self._receiver(
                 queue, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=max(wait, _ACCEPT_SECONDS)
@@ -80,7 +82,7 @@ class ServiceBusSessionQueues:
             bus_errors(QueueUnavailableError),
             self._receiver(queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver,
         ):
-            while page := receiver.receive_messages(_DRAIN_PAGE, max_wait_time=_LOOK_SECONDS):
+            while page := receiver.receive_messages(_DRAIN_PAGE, max_wait_time=_DRAIN_SECONDS):
                 for message in sorted(page, key=lambda each: each.sequence_number or 0):
                     if take(_from_bus(message)):
                         try:
@@ -118,12 +120,14 @@ class ServiceBusQueueSession:
 
     def __init__(self, queue: str, receiver: ServiceBusReceiver) -> None:
         self._queue, self._receiver = queue, receiver
+        self._wait = _FIRST_SECONDS
         self._held: dict[str, ServiceBusReceivedMessage] = {}
 
     def receive(self) -> QueuedMessage | None:
-        """See `QueueSession.receive`; waits half a second for it."""
+        """See `QueueSession.receive`; waits for it as long as an answer may take."""
         with self._errors():
-            messages = self._receiver.receive_messages(1, max_wait_time=_LOOK_SECONDS)
+            messages = self._receiver.receive_messages(1, max_wait_time=self._wait)
+        self._wait = _NEXT_SECONDS
         if not messages:
             return None
         queued = _from_bus(messages[0])

@@ -20,10 +20,12 @@ from tests.support.accounts import Note
 from tests.support.waiting import PATIENCE
 
 
-def queue_namespace(*queues: str, topic: str | None = None, subscriptions: tuple[str, ...] = ()) -> dict[str, Any]:
+def queue_namespace(
+    *queues: str, deliveries: int = 10, topic: str | None = None, subscriptions: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The broker's configuration with these session queues, and a topic if it is named."""
     remembering = {"RequiresDuplicateDetection": True, "DuplicateDetectionHistoryTimeWindow": "PT10M"}
-    session_queue = {"RequiresSession": True, "LockDuration": "PT1M", "MaxDeliveryCount": 10, **remembering}
+    session_queue = {"RequiresSession": True, "LockDuration": "PT1M", "MaxDeliveryCount": deliveries, **remembering}
     topics = [
         {
             "Name": topic,
@@ -48,7 +50,7 @@ def queue_namespace(*queues: str, topic: str | None = None, subscriptions: tuple
 def look_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let waits for what is not there be short: the broker of the tests answers at once."""
     monkeypatch.setattr("integrations.servicebus_queue._ACCEPT_SECONDS", 0.25)
-    monkeypatch.setattr("integrations.servicebus_queue._LOOK_SECONDS", 0.15)
+    monkeypatch.setattr("integrations.servicebus_queue._DRAIN_SECONDS", 0.25)
 
 
 def _receiver(name: str, key: EventKey, **more: Any) -> Receiver:
