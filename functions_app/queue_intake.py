@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from hashlib import blake2b
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from eventstore import ContentionError, EventData, FieldProblem, StoreUnavailableError
+from eventstore import ContentionError, EventData, FieldProblem, StoreUnavailableError, utc_text
 from integrations import MESSAGE_LIMIT, QueuedMessage, QueueMessage, SessionQueues
 
 from .domain import NoKey, Receiver, Source
@@ -15,8 +16,9 @@ from .intake import Delivered, Intake, Trace, Translated
 from .problems import log_unexpected
 from .request_body import BodyError, BodyTooLargeError, parse_json
 
-EVENT_KEY, TRACEPARENT = "event_key", "traceparent"
-"""Application properties of a message: the event key, where the payload does not say it, and the trace context."""
+EVENT_KEY, RECEIVED_AT, TRACEPARENT = "event_key", "received_at", "traceparent"
+"""Application properties of a message: the event key, where the payload does not say it, the time the delivery was
+received, if that was before it came to the queue, and the trace context."""
 
 PATIENCE = 240.0
 """Seconds for which a message is tried again while the store is out of reach: less than hosts renew a lock for."""
@@ -41,10 +43,12 @@ class QueueIntake:
         intake: turns deliveries into events.
         queues: the session queues.
         keep: keeps a delivery that was refused.
+        clock: time of receipt.
     """
 
-    def __init__(self, intake: Intake, queues: SessionQueues, keep: Keep) -> None:
+    def __init__(self, intake: Intake, queues: SessionQueues, keep: Keep, *, clock: Callable[[], datetime]) -> None:
         self._intake, self._queues, self._keep = intake, queues, keep
+        self._clock = clock
 
     def send(
         self, receiver: Receiver, delivered: Sequence[Delivered], trace: Trace
@@ -59,11 +63,12 @@ class QueueIntake:
         """
         results: list[Queued | InputRefusedError] = []
         messages: list[QueueMessage] = []
+        now = self._clock()
         for each in delivered:
             try:
                 translated = self._intake.translate(receiver, each, trace)
                 if translated.events:
-                    messages.append(_message(receiver, each, translated, trace))
+                    messages.append(_message(receiver, each, translated, trace, now))
                 results.append(Queued(translated.events))
             except InputRefusedError as error:
                 results.append(error)
@@ -97,8 +102,8 @@ class QueueIntake:
     def drain(self, receiver: Receiver) -> None:
         """Take what ended among the dead letters of the receiver's queue; what fails even now is kept as a rejection.
 
-        Newer messages of the same client may have been taken before: their events have lower versions. Where events
-        say when they occurred, or did not, the time they came to the queue decides, so the record is the same.
+        Newer messages of the same client may have been taken before: their events have lower versions. The record is
+        the same, since it is decided by the time at which a fact became true or, where nobody told, was received.
 
         Raises:
             QueueUnavailableError: the queue is out of reach.
@@ -154,7 +159,9 @@ def patience(seconds: float = PATIENCE, wait: Callable[[float], object] = sleep)
     return pause
 
 
-def _message(receiver: Receiver, delivered: Delivered, translated: Translated, trace: Trace) -> QueueMessage:
+def _message(
+    receiver: Receiver, delivered: Delivered, translated: Translated, trace: Trace, now: datetime
+) -> QueueMessage:
     """A delivery as a message, in the session of the first client it is about.
 
     The message id covers key and content: a repeat is dropped by the queue, and the same key with other content comes
@@ -165,7 +172,7 @@ def _message(receiver: Receiver, delivered: Delivered, translated: Translated, t
         problem = FieldProblem(_WHOLE, f"{len(body)} bytes, a message of the queue holds {MESSAGE_LIMIT}")
         raise InputRefusedError("message_too_large", [problem])
     identity = json.dumps([receiver.name, translated.key, delivered.payload], sort_keys=True).encode()
-    properties = {EVENT_KEY: translated.key}
+    properties = {EVENT_KEY: translated.key, RECEIVED_AT: utc_text(now)}
     if trace.traceparent is not None:
         properties[TRACEPARENT] = trace.traceparent
     message_id = blake2b(identity, digest_size=16).hexdigest()
@@ -190,4 +197,12 @@ def _read(receiver: Receiver, queued: QueuedMessage) -> tuple[Delivered, InputRe
     except BodyError as error:
         payload = message.body.decode(errors="replace")
         malformed = InputRefusedError(error.code, [FieldProblem(_WHOLE, str(error))])
-    return Delivered(payload, message.properties, key, received_at=queued.enqueued_at), malformed
+    return Delivered(payload, message.properties, key, received_at=_received_at(queued)), malformed
+
+
+def _received_at(queued: QueuedMessage) -> datetime:
+    try:
+        told = datetime.fromisoformat(queued.message.properties[RECEIVED_AT])
+    except (KeyError, ValueError):
+        return queued.enqueued_at
+    return told if told.tzinfo is not None else queued.enqueued_at

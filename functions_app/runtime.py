@@ -73,7 +73,7 @@ class Runtime:
         def keep(source: Source, delivered: Delivered, error: InputRefusedError) -> None:
             self.backend.rejections.add([self.rejection(source, delivered, error)])
 
-        return QueueIntake(self.intake, self.backend.queues, keep)
+        return QueueIntake(self.intake, self.backend.queues, keep, clock=self.clock)
 
     @cached_property
     def projector(self) -> Projector:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from tests.support.queues import (
     also,
     by_header,
     consuming,
+    direct,
     domain,
     first,
     keyless,
@@ -350,6 +351,32 @@ class TestDeadLetters:
         wait_until("the dead letters are taken", lambda: len(noted(runtime, 1)) == 3 and rejections(runtime) != [])
         assert noted(runtime, 1) == ["new", "a", "b"]
         assert rejections(runtime) == [("also", "invalid_payload")]
+
+    def test_the_time_of_receipt_survives(self, world: World) -> None:
+        """A fact without a time of its own is as old as its request, so that it does not win over a newer one."""
+        runtime, queues = world.runtime, world.runtime.backend.queues
+        received = datetime(2026, 5, 1, 12, tzinfo=UTC)
+        early = Runtime(runtime.domain, runtime.settings, runtime.backend, clock=lambda: received)
+        early.queue_intake.send(first, [Delivered(note(1, "old", "k1"))], Trace())
+        session = queues.next_session(first.queue_name, wait=0)
+        assert session is not None
+        with closing(session):
+            while (queued := session.receive()) is not None:
+                session.abandon(queued)
+        runtime.intake.accept(direct, Delivered(note(1, "new", "k2")))
+        runtime.drain_queues()
+        assert noted(runtime, 1) == ["new", "old"]
+        assert stored(runtime)[1].occurred_at == "2026-05-01T12:00:00.000000Z"
+        runtime.sweep()
+        assert runtime.reader.current("ES.1").model.model_dump()["notes"] == {"last": "new"}
+
+    @pytest.mark.parametrize("nonsense", ["yesterday", "2026-05-01T12:00:00", ""])
+    def test_a_time_of_receipt_that_is_none(self, local: Runtime, nonsense: str) -> None:
+        """Then it is that of the queue."""
+        sent = message(note(1, "a", "k1"), received_at=nonsense)
+        noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+        local.queue_intake.take(also, QueuedMessage(sent, noon, 1, "lock"), lambda _: False)
+        assert stored(local)[0].occurred_at == "2026-05-01T12:00:00.000000Z"
 
     def test_one_client_does_not_hold_up_the_others(self, quick: World) -> None:
         """The contended client's messages stay, in their order; the others are taken."""
