@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from time import monotonic, sleep
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from eventstore import ContentionError, EventData, FieldProblem, StoreUnavailableError, utc_text
 from integrations import MESSAGE_LIMIT, QueuedMessage, QueueMessage, SessionQueues
@@ -25,6 +25,8 @@ PATIENCE = 240.0
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _WHOLE = "(whole)"
+
+_T = TypeVar("_T")
 
 Keep = Callable[[Source, Delivered, InputRefusedError], None]
 Pause = Callable[[float], bool]
@@ -87,17 +89,7 @@ class QueueIntake:
             StoreUnavailableError: the store stayed out of reach.
             ContentionError: other writers went on winning.
         """
-        seconds = _FIRST_PAUSE
-        while True:
-            try:
-                self._append(receiver, queued)
-            except (StoreUnavailableError, ContentionError) as error:
-                asked = error.retry_after if isinstance(error, StoreUnavailableError) else 0.0
-                if not pause(max(seconds, min(asked, _LONGEST_PAUSE))):
-                    raise
-                seconds = min(seconds * 2, _LONGEST_PAUSE)
-            else:
-                return
+        persistently(lambda: self._append(receiver, queued), pause)
 
     def drain(self, receiver: Receiver) -> None:
         """Take what ended among the dead letters of the receiver's queue; what fails even now is kept as a rejection.
@@ -141,8 +133,30 @@ class QueueIntake:
             self._keep(receiver, delivered, error)
 
 
+def persistently(action: Callable[[], _T], pause: Pause) -> _T:
+    """Do something again while the store is out of reach, after ever longer pauses.
+
+    Args:
+        action: what to do.
+        pause: waits so many seconds; False if there is no more time.
+
+    Raises:
+        StoreUnavailableError: the store stayed out of reach.
+        ContentionError: other writers went on winning.
+    """
+    seconds = _FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except (StoreUnavailableError, ContentionError) as error:
+            asked = error.retry_after if isinstance(error, StoreUnavailableError) else 0.0
+            if not pause(max(seconds, min(asked, _LONGEST_PAUSE))):
+                raise
+            seconds = min(seconds * 2, _LONGEST_PAUSE)
+
+
 def patience(seconds: float = PATIENCE, wait: Callable[[float], object] = sleep) -> Pause:
-    """A pause for `QueueIntake.take` that has an end.
+    """A pause for `persistently` that has an end.
 
     Args:
         seconds: for all pauses together and what is done between them, from now on.

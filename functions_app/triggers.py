@@ -16,7 +16,7 @@ from projections import targets_of
 from .domain import Domain, Receiver
 from .errors import FlowError, TakeFailedError
 from .problems import log_unexpected
-from .queue_intake import patience
+from .queue_intake import patience, persistently
 from .runtime import Runtime
 
 COSMOS_CONNECTION = "COSMOS_CONN"
@@ -90,8 +90,10 @@ class TriggerFunctionBuilder:
         runtime = self._runtime
 
         def receive_queue(msg: ServiceBusMessage) -> None:
+            pause = patience()
             try:
-                runtime().queue_intake.take(receiver, _queued(msg), patience())
+                opened = persistently(runtime, pause)
+                opened.queue_intake.take(receiver, _queued(msg), pause)
             except (EventStoreError, FlowError):
                 raise  # the host hands it back; these say nothing about the message
             except Exception as error:  # noqa: BLE001 - may quote the payload, and hosts log what leaves here

@@ -11,6 +11,7 @@ import pytest
 from azure.functions import Document, DocumentList, FunctionApp
 from azure.functions.servicebus import ServiceBusMessage
 
+from eventstore import StoreUnavailableError
 from functions_app import Delivered, Runtime, Settings, build_app, load_domain, open_runtime
 from functions_app.errors import TakeFailedError
 from functions_app.sample import domain
@@ -116,6 +117,21 @@ class TestQueueTrigger:
         """The host is told that all is well, since another try would not help."""
         functions["crm_receive_queue"].get_user_function()(msg=queue_message({"person": "Canary7"}))
         assert [each.code for each in runtime.backend.rejections.open()] == ["invalid_payload"]
+
+    def test_an_outage_while_it_starts_is_waited_for(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A message is not handed back, and so counted, because the first call of a new process finds the store away."""
+        monkeypatch.setattr("functions_app.queue_intake._FIRST_PAUSE", 0.001)
+        away = [StoreUnavailableError("away", retry_after=0.001)]
+
+        def opened() -> Runtime:
+            if away:
+                raise away.pop()
+            return runtime
+
+        app = build_app(domain, opened)
+        [bring] = [each for each in app.get_functions() if each.get_function_name() == "crm_receive_queue"]
+        bring.get_user_function()(msg=queue_message(REGISTRATION))
+        assert [event.event_id for event in runtime.backend.events.read("1001")] == ["crm:crm-1"]
 
     def test_only_what_was_not_foreseen_is_wrapped(self, runtime: Runtime, functions: dict[str, Any]) -> None:
         """The host logs what it is given: no value is in it."""
