@@ -3,12 +3,8 @@
 from .app import build_app
 from .domain import (
     Domain,
-    EventKey,
     Fact,
     FromSettings,
-    HeaderKey,
-    NoKey,
-    PayloadKey,
     Pull,
     Pulled,
     Receiver,
@@ -25,6 +21,7 @@ from .errors import (
     TakeFailedError,
     UnknownSourceError,
 )
+from .event_keys import EventKey, HeaderKey, NoKey, PayloadKey
 from .intake import Accepted, Delivered, Intake
 from .receivers import EventFunctionBuilder
 from .runtime import Runtime, lazily, open_runtime

@@ -29,8 +29,9 @@ from eventstore import (
     field_problems,
 )
 
-from .domain import EventKey, Fact, HeaderKey, NoKey, Source
+from .domain import Fact, Source
 from .errors import InputRefusedError
+from .event_keys import EventKey, HeaderKey, NoKey
 
 _WORKERS = 8
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, section 3.2

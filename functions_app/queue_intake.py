@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeVar
 from eventstore import ContentionError, EventData, FieldProblem, StoreUnavailableError, utc_text
 from integrations import MESSAGE_LIMIT, QueuedMessage, QueueMessage, SessionQueues
 
-from .domain import NoKey, Receiver, Source
+from .domain import Receiver, Source
 from .errors import InputRefusedError
+from .event_keys import NoKey
 from .intake import Delivered, Intake, Trace, Translated
 from .problems import log_unexpected
 from .request_body import BodyError, BodyTooLargeError, parse_json

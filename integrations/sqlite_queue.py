@@ -1,8 +1,7 @@
 """Session queues on SQLite, for one machine: what Service Bus queues with sessions are in the cloud."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import Condition
 from time import monotonic
@@ -11,10 +10,10 @@ from uuid import uuid4
 
 import orjson
 
-from eventstore import SqliteDatabase, StoreUnavailableError, utc_text
+from eventstore import SqliteDatabase, utc_text
 
-from .errors import QueueUnavailableError, SessionLockLostError
 from .queues import QueuedMessage, QueueMessage
+from .sqlite_queue_session import LOCK_TIME, MESSAGE, SqliteQueueSession, hand_back, queued_message, translated
 
 QUEUE_TABLES = [
     # A dead letter keeps its place. `locked_until` is only for dead letters, which have no session to lock.
@@ -57,10 +56,7 @@ QUEUE_TABLES = [
     "CREATE INDEX queue_arrivals_by_age ON queue_arrivals (arrived_at)",
 ]
 
-_MESSAGE = "position, message_id, session_id, correlation_id, properties, body, enqueued_at, delivery_count"
 _WINDOW = timedelta(minutes=10)
-_LOCK = timedelta(minutes=1)
-_MAX_DELIVERIES = 10
 _POLL_SECONDS = 0.25  # how late a message from another process is noticed
 _DRAIN_PAGE = 100
 
@@ -91,13 +87,13 @@ class SqliteSessionQueues:
     def send(self, queue: str, messages: Sequence[QueueMessage]) -> None:
         """See `SessionQueues.send`: one commit, shared with whoever sends at the same time."""
         now = self._clock()
-        with _translated():
+        with translated():
             self._database.write(lambda connection: _send(connection, queue, messages, now))
         with self._arrived:
             self._sent += 1
             self._arrived.notify_all()
 
-    def next_session(self, queue: str, *, wait: float) -> "SqliteQueueSession | None":
+    def next_session(self, queue: str, *, wait: float) -> SqliteQueueSession | None:
         """See `SessionQueues.next_session`."""
         give_up = monotonic() + wait
         while True:
@@ -115,7 +111,7 @@ class SqliteSessionQueues:
         while page := self._lock_dead(queue, after):
             taken = [queued.lock for queued in page if take(queued)]
             if taken:
-                with _translated():
+                with translated():
                     self._database.write(
                         lambda connection, taken=taken: connection.executemany(  # type: ignore[misc]
                             "DELETE FROM queue_messages WHERE position = ?", [(position,) for position in taken]
@@ -126,25 +122,25 @@ class SqliteSessionQueues:
     def close(self) -> None:
         """See `SessionQueues.close`; nothing to do, the database is closed by whoever opened it."""
 
-    def _next(self, queue: str) -> "SqliteQueueSession | None":
+    def _next(self, queue: str) -> SqliteQueueSession | None:
         now = self._clock()
-        with _translated():
+        with translated():
             with self._database.read() as connection:
                 if _free_session(connection, queue, now) is None:
                     return None  # without the commit that locking takes
             return self._database.write(lambda writer: self._lock(writer, queue, now))
 
-    def _lock(self, connection: sqlite3.Connection, queue: str, now: datetime) -> "SqliteQueueSession | None":
+    def _lock(self, connection: sqlite3.Connection, queue: str, now: datetime) -> SqliteQueueSession | None:
         while (session_id := _free_session(connection, queue, now)) is not None:
             # A row that is still there is of a holder who died: the message it had was received once more.
             died = connection.execute(
                 "DELETE FROM queue_sessions WHERE queue = ? AND session_id = ?", (queue, session_id)
             ).rowcount
             if died and (position := _first(connection, queue, session_id)) is not None:
-                _hand_back(connection, position)
+                hand_back(connection, position)
             if _first(connection, queue, session_id) is not None:
                 lock = self._new_lock()
-                row = (queue, session_id, lock, utc_text(now + _LOCK))
+                row = (queue, session_id, lock, utc_text(now + LOCK_TIME))
                 connection.execute("INSERT INTO queue_sessions VALUES (?, ?, ?, ?)", row)
                 return SqliteQueueSession(self._database, queue, session_id, lock, self._clock)
         return None
@@ -153,87 +149,23 @@ class SqliteSessionQueues:
         now = self._clock()
         where = (queue, after, utc_text(now), _DRAIN_PAGE)
         find = (
-            f"SELECT {_MESSAGE} FROM queue_messages WHERE queue = ? AND dead = 1 AND position > ? "
+            f"SELECT {MESSAGE} FROM queue_messages WHERE queue = ? AND dead = 1 AND position > ? "
             "AND locked_until <= ? ORDER BY position LIMIT ?"
         )
 
         def lock(connection: sqlite3.Connection) -> list[Any]:
             rows = connection.execute(find, where).fetchall()
-            until = utc_text(now + _LOCK)
+            until = utc_text(now + LOCK_TIME)
             connection.executemany(
                 "UPDATE queue_messages SET locked_until = ? WHERE position = ?", [(until, row[0]) for row in rows]
             )
             return rows
 
-        with _translated():
+        with translated():
             with self._database.read() as connection:
                 if connection.execute(find, where).fetchone() is None:
                     return []
-            return [_queued(row) for row in self._database.write(lock)]
-
-
-class SqliteQueueSession:
-    """`QueueSession` under a lock in the database."""
-
-    def __init__(
-        self, database: SqliteDatabase, queue: str, session_id: str, lock: str, clock: Callable[[], datetime]
-    ) -> None:
-        self._database = database
-        self._queue, self._session_id, self._held_by = queue, session_id, lock
-        self._clock = clock
-
-    def receive(self) -> QueuedMessage | None:
-        """See `QueueSession.receive`: writes nothing, the lock on the session is enough."""
-        with _translated(), self._database.read() as connection:
-            self._check(connection)
-            row = connection.execute(
-                f"SELECT {_MESSAGE} FROM queue_messages WHERE queue = ? AND session_id = ? AND dead = 0 "
-                "ORDER BY position LIMIT 1",
-                (self._queue, self._session_id),
-            ).fetchone()
-        return None if row is None else _queued(row)
-
-    def complete(self, queued: QueuedMessage) -> None:
-        """See `QueueSession.complete`."""
-        self._write(lambda c: c.execute("DELETE FROM queue_messages WHERE position = ? AND dead = 0", (queued.lock,)))
-
-    def abandon(self, queued: QueuedMessage) -> None:
-        """See `QueueSession.abandon`."""
-        self._write(lambda connection: _hand_back(connection, int(queued.lock)))
-
-    def renew(self) -> None:
-        """See `QueueSession.renew`."""
-        until = utc_text(self._clock() + _LOCK)
-        self._write(
-            lambda connection: connection.execute(
-                "UPDATE queue_sessions SET locked_until = ? WHERE lock = ?", (until, self._held_by)
-            )
-        )
-
-    def close(self) -> None:
-        """See `QueueSession.close`.
-
-        Raises:
-            QueueUnavailableError: the database is out of reach; the lock ends by itself.
-        """
-        with _translated():
-            self._database.write(lambda c: c.execute("DELETE FROM queue_sessions WHERE lock = ?", (self._held_by,)))
-
-    def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        def guarded(connection: sqlite3.Connection) -> None:
-            self._check(connection)
-            work(connection)
-
-        with _translated():
-            self._database.write(guarded)
-
-    def _check(self, connection: sqlite3.Connection) -> None:
-        held = connection.execute(
-            "SELECT 1 FROM queue_sessions WHERE queue = ? AND session_id = ? AND lock = ? AND locked_until > ?",
-            (self._queue, self._session_id, self._held_by, utc_text(self._clock())),
-        ).fetchone()
-        if held is None:
-            raise SessionLockLostError(self._queue)
+            return [queued_message(row) for row in self._database.write(lock)]
 
 
 def _send(connection: sqlite3.Connection, queue: str, messages: Sequence[QueueMessage], now: datetime) -> None:
@@ -273,25 +205,3 @@ def _first(connection: sqlite3.Connection, queue: str, session_id: str) -> int |
         (queue, session_id),
     ).fetchone()
     return None if row is None else int(row[0])
-
-
-def _hand_back(connection: sqlite3.Connection, position: int) -> None:
-    connection.execute(
-        "UPDATE queue_messages SET delivery_count = delivery_count + 1, dead = delivery_count + 1 >= ? "
-        "WHERE position = ? AND dead = 0",
-        (_MAX_DELIVERIES, position),
-    )
-
-
-def _queued(row: Sequence[Any]) -> QueuedMessage:
-    position, message_id, session_id, correlation_id, properties, body, enqueued_at, count = row
-    message = QueueMessage(message_id, session_id, bytes(body), orjson.loads(properties), correlation_id)
-    return QueuedMessage(message, datetime.fromisoformat(enqueued_at), count + 1, str(position))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except StoreUnavailableError as error:
-        raise QueueUnavailableError(error.problem, retry_after=error.retry_after) from error
