@@ -3,12 +3,8 @@
 from .app import build_app
 from .domain import (
     Domain,
-    EventKey,
     Fact,
     FromSettings,
-    HeaderKey,
-    NoKey,
-    PayloadKey,
     Pull,
     Pulled,
     Receiver,
@@ -22,8 +18,10 @@ from .errors import (
     InputRefusedError,
     MissingSettingError,
     PullFailedError,
+    TakeFailedError,
     UnknownSourceError,
 )
+from .event_keys import EventKey, HeaderKey, NoKey, PayloadKey
 from .intake import Accepted, Delivered, Intake
 from .receivers import EventFunctionBuilder
 from .runtime import Runtime, lazily, open_runtime
@@ -58,6 +56,7 @@ __all__ = [
     "Settings",
     "SignedTimestamp",
     "Source",
+    "TakeFailedError",
     "TimerFunctionBuilder",
     "TriggerFunctionBuilder",
     "UnknownSourceError",

@@ -1,6 +1,5 @@
 """Answers to HTTP requests: JSON for what worked, a problem document for what did not."""
 
-import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -8,16 +7,15 @@ from typing import Any
 import orjson
 from azure.functions import HttpRequest, HttpResponse
 
-from integrations import InvalidLogCursorError
+from integrations import InvalidLogCursorError, QueueUnavailableError
 from projections import CommitConflictError, InvalidCursorError, OutOfTimeError, StreamBehindError, UnknownClientError
 
 from .errors import InputRefusedError, MissingSettingError
 from .intake import Trace
 from .problems import log_unexpected, problem, problem_for
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, section 3.2
 _RETRY = 1.0  # seconds
-_CORRELATION = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+_REFUSED_WITH = {"event_key_missing": 400, "message_too_large": 413}
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -35,6 +33,14 @@ def answered(handler: Handler, request: HttpRequest) -> HttpResponse:
         return handler(request)
     except InputRefusedError as error:
         return refused(error)
+    except QueueUnavailableError as error:
+        return problem(
+            503,
+            "The queue is not available",
+            code="queue_unavailable",
+            detail=str(error),
+            retry_after=error.retry_after,
+        )
     except MissingSettingError as error:
         log_unexpected(error)
         return problem(503, "This function is not configured", code="not_configured", detail=str(error))
@@ -48,9 +54,8 @@ def answered(handler: Handler, request: HttpRequest) -> HttpResponse:
 
 def refused(error: InputRefusedError) -> HttpResponse:
     """The answer to an input that cannot become events."""
-    status = 400 if error.code == "event_key_missing" else 422
     return problem(
-        status,
+        _REFUSED_WITH.get(error.code, 422),
         "The input was refused",
         code=error.code,
         detail="Correct the fields and send again.",
@@ -60,12 +65,7 @@ def refused(error: InputRefusedError) -> HttpResponse:
 
 def trace_of(request: HttpRequest) -> Trace:
     """Correlation id and trace context of a request, as far as they are well-formed."""
-    correlation_id = request.headers.get("x-correlation-id", "")
-    traceparent = request.headers.get("traceparent", "")
-    return Trace(
-        correlation_id if _CORRELATION.fullmatch(correlation_id) else None,
-        traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
-    )
+    return Trace.of(request.headers.get("x-correlation-id"), request.headers.get("traceparent"))
 
 
 _KNOWN: dict[type[Exception], tuple[int, str, str]] = {

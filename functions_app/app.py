@@ -31,6 +31,8 @@ def build_app(domain: Domain, runtime: Callable[[], Runtime]) -> FunctionApp:
     triggers.add_projector(domain)
     for integration in domain.integrations:
         triggers.add_delivery(domain, integration)
+    for receiver in domain.queued:
+        triggers.add_queue(receiver)
     add_queries(blueprint, runtime)
     app = FunctionApp(http_auth_level=AuthLevel.FUNCTION)
     app.register_functions(blueprint)

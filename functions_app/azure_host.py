@@ -1,5 +1,6 @@
 """The application on Azure: Cosmos DB for what is kept, Service Bus for what is announced."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from azure.cosmos import ContainerProxy
@@ -14,7 +15,13 @@ from eventstore import (
     cosmos_container,
     open_cosmos,
 )
-from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore, ServiceBusSubscriptions, ServiceBusTopic
+from integrations import (
+    DELIVERIES_CONTAINER,
+    CosmosDeliveryStore,
+    ServiceBusSessionQueues,
+    ServiceBusSubscriptions,
+    ServiceBusTopic,
+)
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
 
 from .backend import Backend
@@ -32,7 +39,7 @@ CONTAINERS: tuple[dict[str, Any], ...] = (
 
 
 def open_azure(settings: Settings, domain: Domain) -> Backend:
-    """Open database and topic; both must have been provisioned.
+    """Open database, topic and queues; all must have been provisioned.
 
     Raises:
         MissingSettingError: a setting is missing.
@@ -40,7 +47,14 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         StoreRefusedError: database or container are missing, or the identity may not look.
         WrongContainerError: a container has other keys than it must have.
     """
-    database = open_cosmos(settings.cosmos).get_database_client(settings.database)
+    topic = ServiceBusTopic(settings.bus, domain.projection.name)
+    subscriptions = ServiceBusSubscriptions(settings.bus, domain.projection.name)
+    queues = ServiceBusSessionQueues(settings.bus)
+    client = open_cosmos(settings.cosmos)
+    opened = ExitStack()
+    for close in (client.close, topic.close, subscriptions.close, queues.close):
+        opened.callback(close)
+    database = client.get_database_client(settings.database)
 
     def container(description: dict[str, Any]) -> ContainerProxy:
         return cosmos_container(database, description)
@@ -55,6 +69,8 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), domain.projection),
         checkpoints=checkpoints,
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
-        topic=ServiceBusTopic(settings.bus, domain.projection.name),
-        subscriptions=ServiceBusSubscriptions(settings.bus, domain.projection.name),
+        topic=topic,
+        subscriptions=subscriptions,
+        queues=queues,
+        close=opened.close,
     )

@@ -1,9 +1,10 @@
-"""What an application stands on: the ports of one database and one topic."""
+"""What an application stands on: the ports of its databases, topic and queues."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from eventstore import ChangeFeed, CheckpointStore, EventStore, RejectionStore
-from integrations import DeliveryLog, DeliveryStore, PauseStore, Subscriptions, Topic
+from integrations import DeliveryLog, DeliveryStore, PauseStore, SessionQueues, Subscriptions, Topic
 from projections import AuditLog, Outbox, ProjectionStore
 
 
@@ -28,6 +29,8 @@ class Backend(NamedTuple):
         deliveries: states, log and pauses of the integrations.
         topic: where announcements go.
         subscriptions: where they are received.
+        queues: session queues of the receivers.
+        close: lets go of files, links and connections; nothing else may be used after it.
     """
 
     events: EventStore
@@ -39,3 +42,5 @@ class Backend(NamedTuple):
     deliveries: Deliveries
     topic: Topic
     subscriptions: Subscriptions
+    queues: SessionQueues
+    close: Callable[[], None]

@@ -1,6 +1,7 @@
 """Bulk import: the lines of a file go through the same intake as everything else, in constant memory."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -70,9 +71,12 @@ def import_file(
         StoreUnavailableError: the store is out of reach; run the import again.
     """
     total = Imported()
-    with TemporaryDirectory(prefix="client-flow-") as scratch, opened(path) as file:
+    with (
+        TemporaryDirectory(prefix="client-flow-") as scratch,
+        opened(path) as file,
+        closing(_Occurrences(Path(scratch))) as counts,
+    ):
         lines = csv_lines(file, columns, key) if path.suffix.lower() == ".csv" else json_lines(file)
-        counts = _Occurrences(Path(scratch))
         while portion := list(islice(lines, _PORTION)):
             keys = [_column(line, key) for line in portion] if key else counts.keys(portion)
             results = _accept(runtime, source, portion, keys)
@@ -89,7 +93,6 @@ def import_file(
                 lines=total.lines + len(portion), rejected=total.rejected + len(rejections), read=portion[-1].read
             )
             on_portion(total)
-        counts.close()
     return total
 
 

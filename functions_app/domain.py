@@ -1,20 +1,21 @@
 """The domain: what a team writes, bundled. Everything else in this package is the same for every team."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from eventstore import ClientId, Event, EventRegistry, FieldProblem
+from eventstore import ClientId, Event, EventRegistry
 from integrations import Body, Delivery, Integration, Outcome, Strategy, Verdict
 from projections import Projection
 
-from .errors import DomainError, InputRefusedError, MissingSettingError, UnknownSourceError
+from .errors import DomainError, MissingSettingError, UnknownSourceError
+from .event_keys import EventKey, HeaderKey
 from .settings import Settings
 from .signatures import HmacSignature
 
@@ -35,66 +36,6 @@ class Fact(NamedTuple):
     client_id: ClientId
     event: Event
     occurred_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PayloadKey:
-    """The event key is made of payload fields, joined by `-`: `PayloadKey("id", "updated_at")`, nested as `a.b`.
-
-    In all but the last field `-` is written as `~-` and `~` as `~~`, so that different fields never give one key.
-    """
-
-    fields: tuple[str, ...]
-
-    def __init__(self, *fields: str) -> None:
-        if not fields:
-            raise DomainError("PayloadKey needs at least one field.")
-        object.__setattr__(self, "fields", fields)
-
-    def of(self, payload: Any, headers: Mapping[str, str]) -> str:  # noqa: ARG002 - one signature for all kinds
-        """The key of one delivery.
-
-        Raises:
-            InputRefusedError: a field is not there, or is neither text nor integer.
-        """
-        *before, last = (self._value(payload, name) for name in self.fields)
-        return "-".join([*(value.replace("~", "~~").replace("-", "~-") for value in before), last])
-
-    @staticmethod
-    def _value(payload: Any, name: str) -> str:
-        value = payload
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if type(value) not in {str, int} or value == "":
-            raise InputRefusedError("event_key_missing", [FieldProblem(name, "the event key: a text or integer")])
-        return str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderKey:
-    """The event key comes in a request header; of a batch, each item has its position added: `key-0`, `key-1`."""
-
-    header: str
-
-    def of(self, payload: Any, headers: Mapping[str, str]) -> str:  # noqa: ARG002 - one signature for all kinds
-        """The key of one delivery.
-
-        Raises:
-            InputRefusedError: the header is not there.
-        """
-        value = next((value for name, value in headers.items() if name.lower() == self.header.lower()), "")
-        if not value:
-            problem = FieldProblem(self.header, "the event key was expected in this header")
-            raise InputRefusedError("event_key_missing", [problem])
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class NoKey:
-    """The source has no key: every delivery is a new event, and a repeat is not recognised."""
-
-
-EventKey = PayloadKey | HeaderKey | NoKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,16 +69,24 @@ class Receiver(Source):
     Attributes:
         signature: makes the check of its signature from the settings; None if it authenticates by function key.
         max_bytes: size limit of a body.
+        queue: whether it has a session queue. With `also` the messages of that queue are taken besides the requests;
+            with `first` the requests themselves are answered as soon as they are in the queue, for bursts.
     """
 
     signature: Callable[[Settings], HmacSignature] | None = None
     max_bytes: int = 256 * 1024
+    queue: Literal["also", "first"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a receiver whose key a forger could choose."""
         Source.__post_init__(self)
         if self.signature is not None and isinstance(self.key, HeaderKey):
             raise DomainError(f"Receiver {self.name!r}: headers are not signed, take the key from the signed body.")
+
+    @property
+    def queue_name(self) -> str:
+        """Name of its session queue."""
+        return f"{self.name}-events"  # topics are in the same namespace, but have no hyphen
 
 
 class Pulled(NamedTuple):
@@ -256,6 +205,11 @@ class Domain:
     def sources(self) -> tuple[Source, ...]:
         """Receivers and pulls."""
         return (*self.receivers, *self.pulls)
+
+    @property
+    def queued(self) -> tuple[Receiver, ...]:
+        """Receivers with a session queue."""
+        return tuple(receiver for receiver in self.receivers if receiver.queue is not None)
 
     def source(self, name: str) -> Source:
         """The source of that name.

@@ -1,9 +1,10 @@
 """The embedded default: everything in one directory of SQLite files."""
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionStore, open_events
-from integrations import SqliteDeliveryStore, SqliteTopic, open_deliveries
+from integrations import SqliteDeliveryStore, SqliteSessionQueues, SqliteTopic, open_deliveries
 from projections import SqliteProjectionStore, open_projections
 
 from .backend import Backend
@@ -17,20 +18,24 @@ def open_embedded(directory: Path, domain: Domain) -> Backend:
         StoreVersionError: a newer version of this software wrote one of them.
         StoreUnavailableError: one of them cannot be opened.
     """
-    events_file, projections_file = open_events(directory), open_projections(directory)
-    deliveries_file = open_deliveries(directory)
-    events = SqliteEventStore(events_file)
-    topic = SqliteTopic(deliveries_file)
-    for integration in domain.integrations:
-        topic.subscribe(integration.name, integration.cares_about)
-    return Backend(
-        events=events,
-        feed=events,
-        pulled=SqliteCheckpointStore(events_file),
-        rejections=SqliteRejectionStore(events_file),
-        projections=SqliteProjectionStore(projections_file, domain.projection),
-        checkpoints=SqliteCheckpointStore(projections_file),
-        deliveries=SqliteDeliveryStore(deliveries_file),
-        topic=topic,
-        subscriptions=topic,
-    )
+    with ExitStack() as opened:
+        events_file = opened.enter_context(closing(open_events(directory)))
+        projections_file = opened.enter_context(closing(open_projections(directory)))
+        deliveries_file = opened.enter_context(closing(open_deliveries(directory)))
+        events = SqliteEventStore(events_file)
+        topic = SqliteTopic(deliveries_file)
+        for integration in domain.integrations:
+            topic.subscribe(integration.name, integration.cares_about)
+        return Backend(
+            events=events,
+            feed=events,
+            pulled=SqliteCheckpointStore(events_file),
+            rejections=SqliteRejectionStore(events_file),
+            projections=SqliteProjectionStore(projections_file, domain.projection),
+            checkpoints=SqliteCheckpointStore(projections_file),
+            deliveries=SqliteDeliveryStore(deliveries_file),
+            topic=topic,
+            subscriptions=topic,
+            queues=SqliteSessionQueues(deliveries_file),
+            close=opened.pop_all().close,
+        )

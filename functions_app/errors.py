@@ -6,6 +6,7 @@ FlowError
 +-- InputRefusedError     what a source delivered cannot become events
 +-- UnknownSourceError    the domain has no source of that name
 +-- PullFailedError       asking a source failed
++-- TakeFailedError       taking a message from a session queue failed
 +-- ImportFileError       a file to import cannot be read at all
 """
 
@@ -70,6 +71,19 @@ class PullFailedError(FlowError):
     def __init__(self, source: str, kind: str, reference: str) -> None:
         self.source, self.reference = source, reference
         super().__init__(f"Asking {source} failed with {kind}, reference {reference}; the next run goes on from there.")
+
+
+class TakeFailedError(FlowError):
+    """Taking a message from a session queue failed in a way nobody foresaw; the message comes again.
+
+    Attributes:
+        source: whose queue it is.
+        reference: of the line in the log that says where it failed.
+    """
+
+    def __init__(self, source: str, kind: str, reference: str) -> None:
+        self.source, self.reference = source, reference
+        super().__init__(f"A message of {source} failed with {kind}, reference {reference}; it comes again.")
 
 
 class ImportFileError(FlowError):

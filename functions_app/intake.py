@@ -1,9 +1,10 @@
 """Intake: what a source delivered becomes events in the store, or is refused with a reason.
 
-HTTP receivers, timers, bulk import and the replay of rejections all come through here, so that one delivery means the
-same whichever way it came.
+HTTP receivers, session queues, timers, bulk import and the replay of rejections all come through here, so that one
+delivery means the same whichever way it came.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +29,13 @@ from eventstore import (
     field_problems,
 )
 
-from .domain import EventKey, Fact, HeaderKey, NoKey, Source
+from .domain import Fact, Source
 from .errors import InputRefusedError
+from .event_keys import EventKey, HeaderKey, NoKey
 
 _WORKERS = 8
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, section 3.2
+_CORRELATION = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 Notify = Callable[[Sequence[RecordedEvent]], None]
 
@@ -44,12 +48,14 @@ class Delivered(NamedTuple):
         headers: of the request, if it came by one.
         key: its identity, if whoever delivers knows it (a row of a file); otherwise the source's declaration tells.
         place: its position in the batch that one request brought.
+        received_at: time of receipt, if it came by a queue; otherwise it is the present time.
     """
 
     payload: Any
     headers: Mapping[str, str] = {}
     key: str | None = None
     place: int | None = None
+    received_at: datetime | None = None
 
 
 class Accepted(NamedTuple):
@@ -70,12 +76,32 @@ class Trace(NamedTuple):
     correlation_id: str | None = None
     traceparent: str | None = None
 
+    @classmethod
+    def of(cls, correlation_id: str | None, traceparent: str | None) -> "Trace":
+        """What somebody sent, as far as it is well-formed."""
+        return cls(
+            correlation_id if _CORRELATION.fullmatch(correlation_id or "") else None,
+            traceparent if _TRACEPARENT.fullmatch(traceparent or "") else None,
+        )
+
+
+class Translated(NamedTuple):
+    """What one delivery says.
+
+    Attributes:
+        key: its identity.
+        events: by client.
+    """
+
+    key: str
+    events: Mapping[str, Sequence[EventData]]
+
 
 class _Part(NamedTuple):
     """What one delivery has for one client."""
 
     place: int
-    events: list[EventData]
+    events: Sequence[EventData]
 
 
 Result = list[Accepted] | InputRefusedError
@@ -134,12 +160,12 @@ class Intake:
         by_client: dict[str, list[_Part]] = defaultdict(list)
         for index, each in enumerate(delivered):
             try:
-                translated = self._translate(source, each, trace)
+                translated = self.translate(source, each, trace)
             except InputRefusedError as error:
                 results.append(error)
                 continue
             results.append([])
-            for client_id, events in translated.items():
+            for client_id, events in translated.events.items():
                 by_client[client_id].append(_Part(index, events))
         stored = self._append_all(by_client)
         for index, outcome in stored:
@@ -160,6 +186,32 @@ class Intake:
         if new:
             self._notify(new)
         return results
+
+    def translate(self, source: Source, delivered: Delivered, trace: Trace = Trace()) -> Translated:  # noqa: B008 - immutable
+        """The events in one delivery; stores nothing.
+
+        Raises:
+            InputRefusedError: it cannot become events.
+        """
+        try:
+            payload = source.payload.model_validate(delivered.payload)
+            key = delivered.key or self._key(source.key, delivered)
+            facts = _facts(source, payload)
+            now = delivered.received_at or self._clock()
+            translated: dict[str, list[EventData]] = defaultdict(list)
+            for number, fact in enumerate(facts, 1):
+                event = self._registry.event_data(
+                    fact.event,
+                    source=source.name,
+                    key=key if len(facts) == 1 else f"{key}:{number}",
+                    occurred_at=fact.occurred_at or now,
+                    correlation_id=trace.correlation_id,
+                    traceparent=trace.traceparent,
+                )
+                translated[str(fact.client_id)].append(event)
+        except (ValidationError, EventStoreError) as error:
+            raise _refused(error) from None
+        return Translated(key, translated)
 
     def _append_all(self, by_client: Mapping[str, Sequence[_Part]]) -> list[tuple[int, Result]]:
         """Append client by client, side by side: their commits are shared where the store can share them."""
@@ -182,28 +234,6 @@ class Intake:
             return self._append(client_id, parts[:half]) + self._append(client_id, parts[half:])
         accepted = iter([Accepted(event, event.event_id in appended.duplicates) for event in appended.events])
         return [(part.place, list(islice(accepted, len(part.events)))) for part in parts]
-
-    def _translate(self, source: Source, delivered: Delivered, trace: Trace) -> dict[str, list[EventData]]:
-        """The events in a delivery, by client."""
-        try:
-            payload = source.payload.model_validate(delivered.payload)
-            key = delivered.key or self._key(source.key, delivered)
-            facts = _facts(source, payload)
-            now = self._clock()
-            translated: dict[str, list[EventData]] = defaultdict(list)
-            for number, fact in enumerate(facts, 1):
-                event = self._registry.event_data(
-                    fact.event,
-                    source=source.name,
-                    key=key if len(facts) == 1 else f"{key}:{number}",
-                    occurred_at=fact.occurred_at or now,
-                    correlation_id=trace.correlation_id,
-                    traceparent=trace.traceparent,
-                )
-                translated[str(fact.client_id)].append(event)
-        except (ValidationError, EventStoreError) as error:
-            raise _refused(error) from None
-        return translated
 
     def _key(self, declared: EventKey, delivered: Delivered) -> str:
         if isinstance(declared, NoKey):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from threading import Event
 
 from eventstore import StoreUnavailableError
-from integrations import Integration, IntegrationError, ReceivedMessage
+from integrations import BusUnavailableError, Integration, IntegrationError, ReceivedMessage, UnknownSubscriptionError
 
 from .problems import log_unexpected
 from .runtime import Runtime
@@ -15,6 +15,7 @@ from .runtime import Runtime
 _log = logging.getLogger(__name__)
 
 _POLL = 0.5  # seconds until events of another process are noticed
+_LATER = 10.0  # seconds until somebody may have provisioned what is missing
 _DUE = 1.0  # seconds between looks at deliveries that are due
 
 
@@ -35,9 +36,12 @@ class DataLoop:
         while not stop.is_set():
             try:
                 self._step(stop)
-            except (StoreUnavailableError, IntegrationError) as error:
-                _log.warning("%s waits: %s", self.name, type(error).__name__)
-                stop.wait(_POLL)
+            except (StoreUnavailableError, BusUnavailableError) as error:
+                _log.warning("%s waits: %s", self.name, error)
+                stop.wait(error.retry_after)
+            except IntegrationError as error:
+                _log.warning("%s waits: %s", self.name, error)
+                stop.wait(_LATER if isinstance(error, UnknownSubscriptionError) else _POLL)
 
 
 def data_loops(runtime: Runtime) -> Sequence[DataLoop]:

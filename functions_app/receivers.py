@@ -12,6 +12,7 @@ from .domain import Receiver
 from .errors import InputRefusedError
 from .intake import Accepted, Delivered, Result
 from .problems import RequestError
+from .queue_intake import Queued
 from .request_body import BodyTooLargeError, read_json
 from .runtime import Runtime
 from .signatures import HmacSignature
@@ -31,7 +32,8 @@ class EventFunctionBuilder:
         EventFunctionBuilder(blueprint, runtime).add(receiver)     # POST /api/<name>_receive_event
 
     A JSON object is one delivery: 202 with client id, version and whether it was a duplicate for each event. A list is
-    a batch: 207 with a result for each item. A source with a signature needs no function key, all others do.
+    a batch: 207 with a result for each item. A receiver whose queue comes first answers when the deliveries are in it.
+    A source with a signature needs no function key, all others do.
 
     Args:
         blueprint: where the functions are registered.
@@ -73,25 +75,43 @@ def _receive(
     document = read_json(request, limit=receiver.max_bytes)
     headers = dict(request.headers)
     trace = trace_of(request)
-    if not isinstance(document, list):
-        accepted = runtime.intake.accept(receiver, Delivered(document, headers), trace)
-        return json_answer({"events": _events(accepted)}, 202)
-    if len(document) > MAX_BATCH:
+    batch = isinstance(document, list)
+    if batch and len(document) > MAX_BATCH:
         raise BatchTooLargeError(f"{len(document)} items came, at most {MAX_BATCH} are taken; send them in parts.")
-    deliveries = [Delivered(item, headers, place=place) for place, item in enumerate(document)]
-    results = runtime.intake.accept_all(receiver, deliveries, trace)
-    return json_answer({"results": [_result(index, result) for index, result in enumerate(results)]}, 207)
+    deliveries = (
+        [Delivered(item, headers, place=place) for place, item in enumerate(document)]
+        if batch
+        else [Delivered(document, headers)]
+    )
+    results: Sequence[Result | Queued]
+    if receiver.queue == "first":
+        results = runtime.queue_intake.send(receiver, deliveries, trace)
+    else:
+        results = runtime.intake.accept_all(receiver, deliveries, trace)
+    if batch:
+        return json_answer({"results": [_result(index, result) for index, result in enumerate(results)]}, 207)
+    [only] = results
+    if isinstance(only, InputRefusedError):
+        raise only
+    return json_answer(_told(only), 202)
 
 
-def _result(index: int, result: Result) -> dict[str, Any]:
+def _result(index: int, result: Result | Queued) -> dict[str, Any]:
     if isinstance(result, InputRefusedError):
         answer = refused(result)
         return {"index": index, "status": answer.status_code, "problem": orjson.loads(answer.get_body())}
-    return {"index": index, "status": 202, "events": _events(result)}
+    return {"index": index, "status": 202, **_told(result)}
 
 
-def _events(accepted: Sequence[Accepted]) -> list[dict[str, Any]]:
-    return [
+def _told(result: Sequence[Accepted] | Queued) -> dict[str, Any]:
+    if isinstance(result, Queued):
+        queued = [
+            {"client_id": client_id, "event_id": event.event_id, "event_type": event.event_type}
+            for client_id, events in result.events.items()
+            for event in events
+        ]
+        return {"queued": True, "events": queued}
+    stored = [
         {
             "client_id": event.client_id,
             "version": event.version,
@@ -99,5 +119,6 @@ def _events(accepted: Sequence[Accepted]) -> list[dict[str, Any]]:
             "event_type": event.event_type,
             "duplicate": duplicate,
         }
-        for event, duplicate in accepted
+        for event, duplicate in result
     ]
+    return {"events": stored}

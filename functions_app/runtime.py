@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from threading import Event
 
 from eventstore import RecordedEvent, Rejection, StoreUnavailableError, utc_text
-from integrations import Deliverer, IntegrationError, Publisher
+from integrations import Deliverer, IntegrationError, Publisher, QueueUnavailableError
 from projections import (
     FeedFollower,
     Projector,
@@ -28,6 +28,7 @@ from .domain import Domain, Pull, Source, load_domain
 from .embedded import open_embedded
 from .errors import InputRefusedError
 from .intake import Accepted, Delivered, Intake
+from .queue_intake import QueueIntake
 from .settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Runtime:
     Args:
         domain: what the team wrote.
         settings: what differs between installations.
-        backend: databases and topic.
+        backend: databases, topic and queues.
         clock: present time.
 
     Attributes:
@@ -64,6 +65,15 @@ class Runtime:
     def intake(self) -> Intake:
         """Takes what sources deliver."""
         return Intake(self.domain.events, self.backend.events, notify=self._ring, clock=self.clock)
+
+    @cached_property
+    def queue_intake(self) -> QueueIntake:
+        """Brings deliveries through the session queues of the receivers."""
+
+        def keep(source: Source, delivered: Delivered, error: InputRefusedError) -> None:
+            self.backend.rejections.add([self.rejection(source, delivered, error)])
+
+        return QueueIntake(self.intake, self.backend.queues, keep, clock=self.clock)
 
     @cached_property
     def projector(self) -> Projector:
@@ -138,6 +148,14 @@ class Runtime:
             self.publisher.publish(waiting)
         return swept
 
+    def drain_queues(self) -> None:
+        """Take what ended among the dead letters of the session queues; what is out of reach now is so for a while."""
+        for receiver in self.domain.queued:
+            try:
+                self.queue_intake.drain(receiver)
+            except (QueueUnavailableError, StoreUnavailableError) as error:
+                _log.warning("Dead letters of %s are left to the next sweep: %s", receiver.queue_name, error)
+
     def record_at_least(self, client_id: str, version: int) -> Record:
         """The client's record, brought to a version first if it is behind.
 
@@ -203,6 +221,10 @@ class Runtime:
         """
         event = annul(self.backend.events, client_id, version, reason=reason, by=by, now=self.clock())
         return self.projector.catch_up(client_id, Target(event.version, [event], retry=True))
+
+    def close(self) -> None:
+        """Let go of files, links and connections; nothing else may be called after it."""
+        self.backend.close()
 
     def _model(self, client_id: str) -> UnifiedSchema | None:
         try:

@@ -54,7 +54,10 @@ class TimerFunctionBuilder:
         runtime = self._runtime
 
         def sweep(timer: TimerRequest) -> None:  # noqa: ARG001 - the worker binds by name
-            swept = runtime().sweep()
+            try:
+                swept = runtime().sweep()
+            finally:
+                runtime().drain_queues()
             for error in swept.errors:
                 log_unexpected(error)
 

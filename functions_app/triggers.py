@@ -1,16 +1,22 @@
-"""Trigger functions: the doorbells of Azure. What is to be done stands in the stores; a trigger only says look now."""
+"""Trigger functions: those of change feed and topic only say look now, those of session queues bring deliveries.
+
+What the doorbells ring for stands in the stores, so that nothing is lost with a trigger's own checkpoint.
+"""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from azure.functions import Blueprint, DocumentList, ServiceBusMessage
 
-from eventstore import RecordedEvent
-from integrations import Integration
+from eventstore import EventStoreError, RecordedEvent
+from integrations import Integration, QueuedMessage, QueueMessage
 from projections import targets_of
 
-from .domain import Domain
+from .domain import Domain, Receiver
+from .errors import FlowError, TakeFailedError
 from .problems import log_unexpected
+from .queue_intake import patience, persistently
 from .runtime import Runtime
 
 COSMOS_CONNECTION = "COSMOS_CONN"
@@ -22,7 +28,7 @@ _RETRY_SECONDS = "00:00:10"
 
 
 class TriggerFunctionBuilder:
-    """Builds `project_clients` and, for each integration, `<name>_deliver`.
+    """Builds `project_clients`, `<name>_deliver` for integrations and `<name>_receive_queue` for receivers with a queue.
 
     Trouble with one client is logged and left to the sweep. Only what has nothing to do with a client is raised: the
     host then rings again, for the change feed without end.
@@ -78,6 +84,39 @@ class TriggerFunctionBuilder:
             subscription_name=integration.name,
         )(deliver)
         self._blueprint.function_name(f"{integration.name.replace('-', '_')}_deliver")(triggered)
+
+    def add_queue(self, receiver: Receiver) -> None:
+        """Register the function that takes the messages of a receiver's session queue, one at a time of each session."""
+        runtime = self._runtime
+
+        def receive_queue(msg: ServiceBusMessage) -> None:
+            pause = patience()
+            try:
+                opened = persistently(runtime, pause)
+                opened.queue_intake.take(receiver, _queued(msg), pause)
+            except (EventStoreError, FlowError):
+                raise  # the host hands it back; these say nothing about the message
+            except Exception as error:  # noqa: BLE001 - may quote the payload, and hosts log what leaves here
+                raise TakeFailedError(receiver.name, type(error).__name__, log_unexpected(error)) from None
+
+        name = f"{receiver.name}_receive_queue"
+        triggered = self._blueprint.service_bus_queue_trigger(
+            arg_name="msg", connection=BUS_CONNECTION, queue_name=receiver.queue_name, is_sessions_enabled=True
+        )(receive_queue)
+        self._blueprint.function_name(name)(triggered)
+
+
+def _queued(message: ServiceBusMessage) -> QueuedMessage:
+    properties = {
+        name: value for name, value in (message.application_properties or {}).items() if isinstance(value, str)
+    }
+    sent = QueueMessage(
+        message.message_id or "", message.session_id or "", message.get_body(), properties, message.correlation_id
+    )
+    enqueued_at = message.enqueued_time_utc or datetime.now(UTC)
+    if enqueued_at.tzinfo is None:
+        enqueued_at = enqueued_at.replace(tzinfo=UTC)
+    return QueuedMessage(sent, enqueued_at, message.delivery_count or 1, message.lock_token or "")
 
 
 def _event(document: Mapping[str, Any]) -> RecordedEvent:

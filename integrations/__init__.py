@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .delivery import Deliverer
 from .errors import (
+    BusUnavailableError,
     IncompleteError,
     IntegrationDefinitionError,
     IntegrationError,
@@ -13,7 +14,9 @@ from .errors import (
     MessageLockLostError,
     MessageTooLargeError,
     NoAnswerError,
+    QueueUnavailableError,
     ResourceValueError,
+    SessionLockLostError,
     TokenError,
     TopicUnavailableError,
     UnknownDeliveryError,
@@ -39,6 +42,7 @@ from .ports import (
     Topic,
 )
 from .publisher import Publisher
+from .queues import QueuedMessage, QueueMessage, QueueSession, SessionQueues
 from .state import DeliveryState, raised
 
 if TYPE_CHECKING:
@@ -48,11 +52,14 @@ if TYPE_CHECKING:
     from .rest_http import Response
     from .rest_oauth import OAuth2ClientCredentials, OAuth2Password
     from .servicebus import ServiceBusSubscriptions, ServiceBusTopic
+    from .servicebus_queue import ServiceBusSessionQueues
     from .sqlite import SqliteDeliveryStore, open_deliveries
+    from .sqlite_queue import SqliteSessionQueues
     from .sqlite_topic import SqliteTopic
 
 # Adapters load on first use: an application pays only for what it runs on.
 _ADAPTERS = {
+    "ServiceBusSessionQueues": "servicebus_queue",
     "ServiceBusSubscriptions": "servicebus",
     "ServiceBusTopic": "servicebus",
     "CosmosDeliveryStore": "cosmos",
@@ -68,6 +75,7 @@ _ADAPTERS = {
     "Response": "rest_http",
     "ResponseProcessor": "rest",
     "SqliteDeliveryStore": "sqlite",
+    "SqliteSessionQueues": "sqlite_queue",
     "SqliteTopic": "sqlite_topic",
     "open_deliveries": "sqlite",
     "reference_in": "rest",
@@ -89,6 +97,7 @@ __all__ = [
     "Auth",
     "BearerToken",
     "Body",
+    "BusUnavailableError",
     "CosmosDeliveryStore",
     "Credential",
     "Deliverer",
@@ -119,15 +128,23 @@ __all__ = [
     "Pause",
     "PauseStore",
     "Publisher",
+    "QueueMessage",
+    "QueueSession",
+    "QueueUnavailableError",
+    "QueuedMessage",
     "RESTIntegration",
     "ReadRecord",
     "ReceivedMessage",
     "ResourceValueError",
     "Response",
     "ResponseProcessor",
+    "ServiceBusSessionQueues",
     "ServiceBusSubscriptions",
     "ServiceBusTopic",
+    "SessionLockLostError",
+    "SessionQueues",
     "SqliteDeliveryStore",
+    "SqliteSessionQueues",
     "SqliteTopic",
     "Strategy",
     "Subscriptions",

@@ -5,10 +5,13 @@
     +-- UnknownIntegrationError      no integration has that name
     +-- UnknownDeliveryError         nothing was ever wanted of that client by that integration
     +-- InvalidMessageError          a message that is none of this software's announcements
-    +-- TopicUnavailableError        the topic is out of reach; nothing to do with a client
+    +-- BusUnavailableError          topic or queue are out of reach; nothing to do with a client
+    |   +-- TopicUnavailableError
+    |   +-- QueueUnavailableError
     +-- UnknownSubscriptionError     the topic has no subscription of that name
-    +-- MessageTooLargeError         a message does not fit the topic
+    +-- MessageTooLargeError         a message does not fit the topic or queue
     +-- MessageLockLostError         the message was held longer than its lock
+    +-- SessionLockLostError         the session was held longer than its lock
     +-- InvalidLogCursorError        a cursor that no page of the delivery log handed out
     +-- TokenError                   the authorization server gave no access token
     +-- NoAnswerError                a call to a target ended without an HTTP answer
@@ -20,6 +23,7 @@ What a target answers is no error but an `Outcome`; strategies turn the errors o
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from .outcome import Effect
 
@@ -56,16 +60,30 @@ class InvalidMessageError(IntegrationError):
         super().__init__(f"Not an announcement: {problem}.")
 
 
-class TopicUnavailableError(IntegrationError):
-    """The topic cannot be used right now; the call may be repeated.
+class BusUnavailableError(IntegrationError):
+    """Base of what says that a topic or queue cannot be used right now; the call may be repeated.
 
     Attributes:
         retry_after: seconds after which a retry makes sense.
     """
 
+    what: ClassVar[str] = "topic or queue"
+
     def __init__(self, problem: str, *, retry_after: float = 1.0) -> None:
         self.problem, self.retry_after = problem, retry_after
-        super().__init__(f"The topic is not available: {problem}.")
+        super().__init__(f"The {self.what} is not available: {problem}.")
+
+
+class TopicUnavailableError(BusUnavailableError):
+    """The topic cannot be used right now."""
+
+    what = "topic"
+
+
+class QueueUnavailableError(BusUnavailableError):
+    """The queue cannot be used right now."""
+
+    what = "queue"
 
 
 class UnknownSubscriptionError(IntegrationError):
@@ -77,15 +95,15 @@ class UnknownSubscriptionError(IntegrationError):
 
 
 class MessageTooLargeError(IntegrationError):
-    """A message does not fit the topic; sending it again does not help.
+    """A message does not fit the topic or queue; sending it again does not help.
 
     Attributes:
-        limit: bytes the topic takes, properties included.
+        limit: bytes it takes, properties included.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        super().__init__(f"A message is larger than the {limit} bytes the topic takes; give messages a lower limit.")
+        super().__init__(f"A message is larger than the {limit} bytes that fit; give messages a lower limit.")
 
 
 class MessageLockLostError(IntegrationError):
@@ -96,6 +114,14 @@ class MessageLockLostError(IntegrationError):
         super().__init__(
             f"A message of subscription {subscription!r} was settled after its lock ended; it comes again."
         )
+
+
+class SessionLockLostError(IntegrationError):
+    """A session was held longer than its lock; somebody else may have it, or had it already."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        super().__init__(f"A session of queue {queue!r} was used after its lock ended; its first message comes again.")
 
 
 class InvalidLogCursorError(IntegrationError):

@@ -1,30 +1,24 @@
 """A topic with filtered subscriptions on Service Bus."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 from time import monotonic
 
 from azure.servicebus import (
-    ServiceBusMessageBatch,
     ServiceBusReceivedMessage,
     ServiceBusReceiver,
-    ServiceBusSender,
     ServiceBusSubQueue,
 )
 from azure.servicebus import exceptions as sdk
 
-from .errors import MessageLockLostError, MessageTooLargeError, TopicUnavailableError, UnknownSubscriptionError
+from .errors import MessageLockLostError, TopicUnavailableError, UnknownSubscriptionError
 from .messages import TopicMessage
 from .ports import ReceivedMessage
-from .servicebus_client import ReceiverLink, bus_errors, from_bus, open_bus, to_bus
+from .servicebus_client import SEND_RETRIES, ReceiverLink, bus_errors, from_bus, open_bus, to_bus
+from .servicebus_senders import SenderPool
 
-_SENDERS = 4  # each has a connection of its own, of which a namespace takes a limited number
-_SEND_RETRIES = 3
-_SEND_SECONDS = 10.0  # for a batch, its retries included
-_TURN_SECONDS = 10.0  # until a sender is free
 _LOOK_SECONDS = 0.5  # least wait, since an answer takes its time; and how long settling may have to wait for receiving
 
 _Settlement = Callable[[ServiceBusReceiver, ServiceBusReceivedMessage], None]
@@ -36,8 +30,7 @@ class ServiceBusTopic:
     The topic must have duplicate detection: a send whose answer was lost is sent again under the same message id.
     Rights to send do not show whether it has, so this is for provisioning to ensure.
 
-    Nothing is opened before the first send. Links are kept, at most four; the SDK opens those again that the service
-    closed, which it does after ten idle minutes.
+    Nothing is opened before the first send. Links are kept, at most four.
 
     Args:
         connection: connection string, or host name of the namespace for managed identity.
@@ -48,11 +41,8 @@ class ServiceBusTopic:
     """
 
     def __init__(self, connection: str, topic: str) -> None:
-        self._client = open_bus(connection, retries=_SEND_RETRIES)
-        self._topic = topic
-        self._choosing = Lock()
-        self._places = BoundedSemaphore(_SENDERS)
-        self._idle: deque[ServiceBusSender] = deque()
+        client = open_bus(connection, retries=SEND_RETRIES)
+        self._senders = SenderPool(lambda: client.get_topic_sender(topic), TopicUnavailableError)
 
     def send(self, messages: Sequence[TopicMessage]) -> None:
         """See `Topic.send`: as few batches as hold the messages, one after the other.
@@ -62,35 +52,11 @@ class ServiceBusTopic:
             MessageTooLargeError: a message is larger than the topic takes; those before it may have arrived.
         """
         if messages:
-            with self._sender() as sender:
-                for batch in _batches(sender, messages):
-                    try:
-                        sender.send_messages(batch, timeout=_SEND_SECONDS)
-                    except sdk.MessageSizeExceededError as error:
-                        raise MessageTooLargeError(batch.max_size_in_bytes) from error
+            self._senders.send([to_bus(message) for message in messages])
 
     def close(self) -> None:
         """Close the links that are not in use; a later send opens new ones."""
-        while self._idle:
-            self._idle.pop().close()
-
-    @contextmanager
-    def _sender(self) -> Iterator[ServiceBusSender]:
-        """A sender for one thread alone, since none may be shared: the one last used, or a new one."""
-        if not self._places.acquire(timeout=_TURN_SECONDS):
-            raise TopicUnavailableError(f"all {_SENDERS} senders were busy for {_TURN_SECONDS:.0f} s")
-        try:
-            with self._choosing:  # the client may not be shared between threads either
-                sender = self._idle.pop() if self._idle else self._client.get_topic_sender(self._topic)
-            with bus_errors():
-                try:
-                    yield sender
-                except BaseException:
-                    sender.close()  # after a failure its link may be of no more use
-                    raise
-            self._idle.append(sender)
-        finally:
-            self._places.release()
+        self._senders.close()
 
 
 class ServiceBusSubscriptions:
@@ -215,26 +181,8 @@ class ServiceBusSubscriptions:
 
 @contextmanager
 def _subscription_errors(subscription: str) -> Iterator[None]:
-    with bus_errors():
+    with bus_errors(TopicUnavailableError):
         try:
             yield
         except sdk.MessagingEntityNotFoundError as error:
             raise UnknownSubscriptionError(subscription) from error
-
-
-def _batches(sender: ServiceBusSender, messages: Sequence[TopicMessage]) -> Iterator[ServiceBusMessageBatch]:
-    """The messages in their order, in as few batches as the topic takes, each measured before it is sent."""
-    batch = sender.create_message_batch()
-    for message in messages:
-        outgoing = to_bus(message)
-        try:
-            batch.add_message(outgoing)
-        except sdk.MessageSizeExceededError:
-            if len(batch):
-                yield batch
-            batch = sender.create_message_batch()
-            try:
-                batch.add_message(outgoing)
-            except sdk.MessageSizeExceededError as error:
-                raise MessageTooLargeError(batch.max_size_in_bytes) from error
-    yield batch

@@ -12,10 +12,13 @@ from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusRece
 from azure.servicebus import exceptions as sdk
 from azure.servicebus.amqp import AmqpMessageBodyType
 
-from .errors import IntegrationDefinitionError, TopicUnavailableError
+from .errors import BusUnavailableError, IntegrationDefinitionError
 from .messages import TopicMessage
 
 _T = TypeVar("_T")
+
+SEND_RETRIES = 3
+"""How often a send is repeated: what arrived twice is dropped by duplicate detection."""
 
 _TRY_SECONDS = 5  # without it, one attempt at opening a link lasts as long as the network likes
 _BACKOFF_SECONDS = 0.1  # doubled with each retry; the SDK's 0.8 turn one lost connection into a pause of 2.6 s
@@ -66,19 +69,19 @@ def open_bus(connection: str, *, retries: int) -> ServiceBusClient:
 
 
 @contextmanager
-def bus_errors() -> Iterator[None]:
+def bus_errors(unavailable: type[BusUnavailableError]) -> Iterator[None]:
     """Raise what the SDK raises in the words of this package.
 
     Raises:
-        TopicUnavailableError: whatever the SDK could not do.
+        BusUnavailableError: of the class given, whatever the SDK could not do.
     """
     try:
         yield
     except AzureError as error:
         for kind, problem, retry_after in _PROBLEMS:
             if isinstance(error, kind):
-                raise TopicUnavailableError(problem, retry_after=retry_after) from error
-        raise TopicUnavailableError(f"the connection failed ({type(error).__name__})", retry_after=_SOON) from error
+                raise unavailable(problem, retry_after=retry_after) from error
+        raise unavailable(f"the connection failed ({type(error).__name__})", retry_after=_SOON) from error
 
 
 def to_bus(message: TopicMessage) -> ServiceBusMessage:

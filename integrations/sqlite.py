@@ -9,6 +9,7 @@ from eventstore import SqliteDatabase
 
 from .errors import InvalidLogCursorError
 from .ports import HeldPause, HeldState, LogEntry, LogPage, Pause
+from .sqlite_queue import QUEUE_TABLES
 from .sqlite_topic import TOPIC_TABLES
 from .state import DeliveryState, raised
 
@@ -68,7 +69,8 @@ _MIGRATIONS = [
         ) WITHOUT ROWID
         """,
         *TOPIC_TABLES,
-    ]
+    ],
+    QUEUE_TABLES,
 ]
 
 _STATE = ", ".join(DeliveryState._fields)
@@ -80,7 +82,7 @@ _MAX_POSITION = 2**62
 
 
 def open_deliveries(directory: Path) -> SqliteDatabase:
-    """The file `deliveries.db` of a data directory: deliveries and topic.
+    """The file `deliveries.db` of a data directory: deliveries, topic and queues.
 
     Raises:
         StoreVersionError: a newer version of this software wrote it.

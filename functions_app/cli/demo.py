@@ -5,6 +5,7 @@ import hmac
 import json
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,7 +67,7 @@ def run_demo() -> None:
             settings=settings.environment,
             loops=data_loops(runtime),
         )
-        with host.started() as served:
+        with closing(runtime), host.started() as served:
             _tell(runtime, f"{served.url}/api", target, Path(directory))
 
 

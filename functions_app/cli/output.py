@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON for programs, errors in one line; exit codes tell."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import wraps
 from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
@@ -23,6 +24,7 @@ FAILED: Final = 1
 ATTENTION: Final = 3
 """Exit code of a command that did its work and found something that needs a person."""
 
+_open = ExitStack()  # what the command that runs has opened
 console = Console(emoji=False)
 errors = Console(stderr=True, emoji=False)
 
@@ -45,12 +47,13 @@ Result = TypeVar("Result")
 
 
 def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Let a command end with its error's message and exit code 1 instead of a traceback."""
+    """Let a command close what it opened, and end with its error's message and exit code 1 instead of a traceback."""
 
     @wraps(function)
     def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
-            return function(*args, **kwargs)
+            with _open:
+                return function(*args, **kwargs)
         except (EventStoreError, ProjectionError, IntegrationError, FlowError) as error:
             errors.print(Text(str(error), style="red"))
             raise typer.Exit(FAILED) from None
@@ -59,8 +62,8 @@ def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
 
 
 def opened() -> Runtime:
-    """The runtime that the environment describes."""
-    return open_runtime(Settings())
+    """The runtime that the environment describes, closed when the command ends."""
+    return _open.enter_context(closing(open_runtime(Settings())))
 
 
 def print_json(document: Any) -> None:

@@ -13,6 +13,7 @@ from functions_app.cli.demo import run_demo
 from functions_app.local_host import LocalHost
 from functions_app.local_keys import HostKeys
 from functions_app.loops import data_loops
+from functions_app.queue_consumer import queue_consumers
 
 from .output import FAILED, command, console, errors, opened
 
@@ -37,7 +38,7 @@ def serve(
         build_app(runtime.domain, lambda: runtime),
         keys=HostKeys(master=key),
         settings=runtime.settings.environment,
-        loops=data_loops(runtime),
+        loops=[*data_loops(runtime), *queue_consumers(runtime)],
     )
     try:
         host.serve(port, address=address, ready=lambda url: console.print(f"Serving on {url}/api", markup=False))

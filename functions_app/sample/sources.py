@@ -70,7 +70,13 @@ def crm_facts(change: CrmChange) -> Iterator[Fact]:
         yield Fact(person, decision(channel=change.consent.channel), when)
 
 
-crm = Receiver(name="crm", payload=CrmChange, process=crm_facts, key=PayloadKey("change_id"))
+crm = Receiver(
+    name="crm",
+    payload=CrmChange,
+    process=crm_facts,
+    key=PayloadKey("change_id"),
+    queue="also",  # the CRM may put its changes into the session queue crm-events instead of posting them
+)
 
 # --- the shop posts webhooks in the public shape of Shopify's customers/update ---------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionStore, open_events
 from functions_app.backend import Backend
-from integrations import DeliveryState, SqliteDeliveryStore, SqliteTopic, Strategy, open_deliveries
+from integrations import DeliveryState, SqliteDeliveryStore, SqliteSessionQueues, SqliteTopic, Strategy, open_deliveries
 from projections import SqliteProjectionStore, open_projections
 from tests.crash.flow_domain import clients
 from tests.crash.kept import OUTSIDE
@@ -86,6 +86,8 @@ def open_backend(directory: Path, clock: Callable[[], datetime]) -> Backend:
         deliveries=SqliteDeliveryStore(deliveries_file),
         topic=topic,
         subscriptions=Impatient(topic),
+        queues=SqliteSessionQueues(deliveries_file, clock=clock),
+        close=lambda: None,  # the process is killed
     )
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from eventstore import ANY, EventData, SqliteDatabase, StoreUnavailableError, StoreVersionError, open_events
 from functions_app import Delivered, DomainError, Pulled, Runtime, Settings, lazily, open_runtime
+from functions_app.cli import app
 from functions_app.sample import domain
 from integrations import SqliteDeliveryStore, open_deliveries
 from projections import StreamBehindError
@@ -48,6 +50,39 @@ def test_opening_makes_the_directory_for_its_owner_only(tmp_path: Path) -> None:
     open_runtime(Settings({"CLIENT_FLOW_DATA": str(directory)}))
     assert {path.name for path in directory.glob("*.db")} == {"events.db", "projections.db", "deliveries.db"}
     assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def left_by_sqlite(directory: Path) -> set[str]:
+    """What SQLite keeps beside a database for as long as somebody has it open."""
+    return {path.name for path in directory.iterdir() if path.name.endswith(("-wal", "-shm"))}
+
+
+def test_closing_lets_go_of_the_files(tmp_path: Path) -> None:
+    """Nothing may be called afterwards, and what is called says why."""
+    runtime = open_runtime(Settings({"CLIENT_FLOW_DATA": str(tmp_path)}))
+    runtime.intake.accept(SOURCE, change("c-1"))
+    assert left_by_sqlite(tmp_path)
+    runtime.close()
+    assert left_by_sqlite(tmp_path) == set()
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        runtime.intake.accept(SOURCE, change("c-2"))
+
+
+def test_what_cannot_be_opened_as_a_whole_is_closed(tmp_path: Path) -> None:
+    """The files opened before the one that fails are let go of."""
+    open_deliveries(tmp_path).close()
+    (tmp_path / "deliveries.db").write_bytes(b"no database")
+    with pytest.raises(StoreUnavailableError):
+        open_runtime(Settings({"CLIENT_FLOW_DATA": str(tmp_path)}))
+    assert left_by_sqlite(tmp_path) == set()
+
+
+@pytest.mark.parametrize("arguments", [["lag"], ["view", "nobody"], ["project"]])
+def test_a_command_closes_what_it_opened(tmp_path: Path, arguments: list[str]) -> None:
+    """Whether it could do its work or not."""
+    CliRunner().invoke(app, arguments, env={"CLIENT_FLOW_DATA": str(tmp_path)})
+    assert (tmp_path / "events.db").exists()
+    assert left_by_sqlite(tmp_path) == set()
 
 
 def test_a_runtime_is_opened_on_the_first_call_and_once(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The doorbells of Azure: how they are declared, and that they do no more than say look now."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import pytest
 from azure.functions import Document, DocumentList, FunctionApp
 from azure.functions.servicebus import ServiceBusMessage
 
+from eventstore import StoreUnavailableError
 from functions_app import Delivered, Runtime, Settings, build_app, load_domain, open_runtime
+from functions_app.errors import TakeFailedError
 from functions_app.sample import domain
 
 REGISTRATION = {
@@ -20,8 +25,9 @@ REGISTRATION = {
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Runtime:
-    return open_runtime(Settings({"CLIENT_FLOW_DATA": str(tmp_path)}))
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    with closing(open_runtime(Settings({"CLIENT_FLOW_DATA": str(tmp_path)}))) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -87,3 +93,70 @@ def test_a_topic_message_is_a_doorbell(runtime: Runtime, functions: dict[str, An
     (state,) = runtime.backend.deliveries.of_client("1001")
     assert (state.integration, state.wanted) == ("crm", 1)
     assert runtime.backend.deliveries.load_pause("crm").pause.until is not None
+
+
+class TestQueueTrigger:
+    def test_it_listens_to_the_queue_with_sessions(self, functions: dict[str, Any]) -> None:
+        """One message at a time of each session; receivers without a queue have no such function."""
+        binding = trigger(functions["crm_receive_queue"])
+        assert binding["type"] == "serviceBusTrigger"
+        assert (binding["queueName"], binding["isSessionsEnabled"]) == ("crm-events", True)
+        assert binding.get("cardinality", "one").lower() == "one"
+        assert "shop_receive_queue" not in functions
+
+    def test_a_message_becomes_events(self, runtime: Runtime, functions: dict[str, Any]) -> None:
+        """Once, however often the host brings it, with what the message says about its request."""
+        traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        bring = functions["crm_receive_queue"].get_user_function()
+        for _ in range(2):
+            bring(msg=queue_message(REGISTRATION, traceparent=traceparent))
+        [event] = runtime.backend.events.read("1001")
+        assert (event.event_id, event.correlation_id, event.traceparent) == ("crm:crm-1", "request-7", traceparent)
+
+    def test_an_invalid_message_is_kept_and_completed(self, runtime: Runtime, functions: dict[str, Any]) -> None:
+        """The host is told that all is well, since another try would not help."""
+        functions["crm_receive_queue"].get_user_function()(msg=queue_message({"person": "Canary7"}))
+        assert [each.code for each in runtime.backend.rejections.open()] == ["invalid_payload"]
+
+    def test_an_outage_while_it_starts_is_waited_for(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A message is not handed back, and so counted, because the first call of a new process finds the store away."""
+        monkeypatch.setattr("functions_app.queue_intake._FIRST_PAUSE", 0.001)
+        away = [StoreUnavailableError("away", retry_after=0.001)]
+
+        def opened() -> Runtime:
+            if away:
+                raise away.pop()
+            return runtime
+
+        app = build_app(domain, opened)
+        [bring] = [each for each in app.get_functions() if each.get_function_name() == "crm_receive_queue"]
+        bring.get_user_function()(msg=queue_message(REGISTRATION))
+        assert [event.event_id for event in runtime.backend.events.read("1001")] == ["crm:crm-1"]
+
+    def test_only_what_was_not_foreseen_is_wrapped(self, runtime: Runtime, functions: dict[str, Any]) -> None:
+        """The host logs what it is given: no value is in it."""
+        rejections: Any = runtime.backend.rejections
+        rejections.add = broken
+        with pytest.raises(TakeFailedError) as caught:
+            functions["crm_receive_queue"].get_user_function()(msg=queue_message({"person": "Canary7"}))
+        assert caught.value.source == "crm"
+        assert "Canary7" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+def broken(_: object) -> None:
+    raise RuntimeError("Canary7")
+
+
+def queue_message(document: Any, **properties: str) -> ServiceBusMessage:
+    """A message as the worker hands it over."""
+    return ServiceBusMessage(
+        body=json.dumps(document).encode(),
+        session_id="1001",
+        message_id="m-1",
+        correlation_id="request-7",
+        delivery_count=1,
+        enqueued_time_utc=datetime(2026, 11, 2, 9, tzinfo=UTC),
+        user_properties={},
+        application_properties=properties,
+    )

@@ -124,7 +124,7 @@ class TestSending:
         self, broker: Broker, topic: ServiceBusTopic, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With every sender waiting for its answer, the next send fails within its time; they end well."""
-        monkeypatch.setattr("integrations.servicebus._TURN_SECONDS", 0.05)
+        monkeypatch.setattr("integrations.servicebus_senders._TURN_SECONDS", 0.05)
         slow = broker.inject("stored", "delay", TOPIC, seconds=3600, times=MOST_LINKS)
         with ThreadPoolExecutor(MOST_LINKS) as pool:
             sending = [pool.submit(topic.send, [message(number)]) for number in range(MOST_LINKS)]

@@ -22,6 +22,7 @@ from functions_app.lag import measure_lag
 from functions_app.local_host import LocalHost
 from functions_app.local_keys import HostKeys
 from functions_app.loops import data_loops
+from functions_app.queue_consumer import queue_consumers
 from functions_app.sample import domain as sample
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -110,7 +111,7 @@ def serving(runtime: Runtime, *, loops: bool = False) -> Iterator[Flow]:
         build_app(runtime.domain, lambda: runtime),
         keys=HostKeys(host=[SecretStr(KEY)], master=SecretStr(MASTER)),
         settings=runtime.settings.environment,
-        loops=data_loops(runtime) if loops else (),
+        loops=[*data_loops(runtime), *queue_consumers(runtime)] if loops else (),
     )
     with host.started() as served:
         yield Flow(runtime, f"{served.url}/api")
