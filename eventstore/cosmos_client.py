@@ -1,7 +1,7 @@
 """Cosmos DB through azure-cosmos: clients that open late, and SDK errors in the words of this package."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,23 +27,34 @@ class OutcomeUnknownError(StoreUnavailableError):
     """No answer came, or one that leaves open whether the write was stored; reading tells."""
 
 
-def open_cosmos(connection: str) -> CosmosClient:
+def open_cosmos(connection: str, *, on_charge: Callable[[float], None] = lambda _: None) -> CosmosClient:
     """A client for a connection string (`AccountEndpoint=...;AccountKey=...`) or, by managed identity, for an endpoint.
 
     Asks the account where it is, so it must not be called while a module is imported.
+
+    Args:
+        connection: connection string or endpoint.
+        on_charge: told the request units that each answer charged.
 
     Raises:
         StoreUnavailableError: the account is out of reach.
     """
     for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.cosmos", "azure.identity"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log addresses with client ids
-    timeouts: dict[str, Any] = {"connection_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS}
+    options: dict[str, Any] = {"connection_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS}
+
+    def charged(response: Any) -> None:
+        charge = response.http_response.headers.get("x-ms-request-charge")
+        if charge is not None:
+            on_charge(float(charge))
+
+    options["raw_response_hook"] = charged
     with cosmos_errors():
         if connection.startswith("https://"):
             from azure.identity import DefaultAzureCredential
 
-            return CosmosClient(connection, DefaultAzureCredential(), **timeouts)
-        return CosmosClient.from_connection_string(connection, **timeouts)
+            return CosmosClient(connection, DefaultAzureCredential(), **options)
+        return CosmosClient.from_connection_string(connection, **options)
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from azure.functions import HttpRequest, HttpResponse
 from integrations import InvalidLogCursorError
 from projections import CommitConflictError, InvalidCursorError, OutOfTimeError, StreamBehindError, UnknownClientError
 
+from .access import AccessNotRecordedError
 from .errors import InputRefusedError, MissingSettingError
 from .intake import Trace
 from .problems import log_unexpected, problem, problem_for
+from .telemetry import current_traceparent
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, section 3.2
 _RETRY = 1.0  # seconds
 _CORRELATION = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
@@ -59,13 +60,9 @@ def refused(error: InputRefusedError) -> HttpResponse:
 
 
 def trace_of(request: HttpRequest) -> Trace:
-    """Correlation id and trace context of a request, as far as they are well-formed."""
+    """The correlation id of a request, if it is well-formed, and the trace context it is handled in."""
     correlation_id = request.headers.get("x-correlation-id", "")
-    traceparent = request.headers.get("traceparent", "")
-    return Trace(
-        correlation_id if _CORRELATION.fullmatch(correlation_id) else None,
-        traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
-    )
+    return Trace(correlation_id if _CORRELATION.fullmatch(correlation_id) else None, current_traceparent())
 
 
 _KNOWN: dict[type[Exception], tuple[int, str, str]] = {
@@ -74,5 +71,6 @@ _KNOWN: dict[type[Exception], tuple[int, str, str]] = {
     InvalidLogCursorError: (400, "invalid_cursor", "The cursor does not belong to this query"),
     StreamBehindError: (409, "version_ahead", "The client has not reached that version"),
     CommitConflictError: (503, "contention", "Too many projectors on one client"),
+    AccessNotRecordedError: (503, "access_not_recorded", "The access could not be recorded"),
     OutOfTimeError: (503, "out_of_time", "The client's history is longer than one call's time"),
 }

@@ -16,7 +16,9 @@ from eventstore import (
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore, ServiceBusSubscriptions, ServiceBusTopic
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
 
+from . import telemetry
 from .backend import Backend
+from .cosmos_access import ACCESS_CONTAINER, CosmosAccessLog
 from .domain import Domain
 from .settings import Settings
 from .triggers import LEASES_CONTAINER
@@ -26,6 +28,7 @@ CONTAINERS: tuple[dict[str, Any], ...] = (
     INTAKE_CONTAINER,
     PROJECTIONS_CONTAINER,
     DELIVERIES_CONTAINER,
+    ACCESS_CONTAINER,
     LEASES_CONTAINER,
 )
 
@@ -37,7 +40,8 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         MissingSettingError: a setting is missing.
         StoreUnavailableError: the Cosmos DB account is out of reach.
     """
-    database = open_cosmos(settings.cosmos).get_database_client(settings.database)
+    client = open_cosmos(settings.cosmos, on_charge=telemetry.count_charge)
+    database = client.get_database_client(settings.database)
 
     def container(description: dict[str, Any]) -> ContainerProxy:
         return database.get_container_client(description["id"])
@@ -54,4 +58,5 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
         topic=ServiceBusTopic(settings.bus, domain.projection.name),
         subscriptions=ServiceBusSubscriptions(settings.bus, domain.projection.name),
+        access=CosmosAccessLog(container(ACCESS_CONTAINER)),
     )

@@ -6,6 +6,8 @@ from eventstore import ChangeFeed, CheckpointStore, EventStore, RejectionStore
 from integrations import DeliveryLog, DeliveryStore, PauseStore, Subscriptions, Topic
 from projections import AuditLog, Outbox, ProjectionStore
 
+from .access import AccessLog
+
 
 class Projections(ProjectionStore, AuditLog, Outbox, Protocol):
     """Records, audit and outbox, which are committed together and so live together."""
@@ -28,6 +30,7 @@ class Backend(NamedTuple):
         deliveries: states, log and pauses of the integrations.
         topic: where announcements go.
         subscriptions: where they are received.
+        access: who looked at whom and who did what.
     """
 
     events: EventStore
@@ -39,3 +42,4 @@ class Backend(NamedTuple):
     deliveries: Deliveries
     topic: Topic
     subscriptions: Subscriptions
+    access: AccessLog

@@ -8,10 +8,11 @@ from projections import SqliteProjectionStore, open_projections
 
 from .backend import Backend
 from .domain import Domain
+from .sqlite_access import SqliteAccessLog, open_access
 
 
 def open_embedded(directory: Path, domain: Domain) -> Backend:
-    """Open the files `events.db`, `projections.db` and `deliveries.db` of a data directory, making what is missing.
+    """Open the SQLite files of a data directory, making what is missing.
 
     Raises:
         StoreVersionError: a newer version of this software wrote one of them.
@@ -33,4 +34,5 @@ def open_embedded(directory: Path, domain: Domain) -> Backend:
         deliveries=SqliteDeliveryStore(deliveries_file),
         topic=topic,
         subscriptions=topic,
+        access=SqliteAccessLog(open_access(directory)),
     )

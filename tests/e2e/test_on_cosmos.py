@@ -14,16 +14,21 @@ from eventstore import (
     CosmosEventStore,
     CosmosRejectionStore,
 )
-from functions_app import Accepted, Delivered, Runtime, Settings
+from functions_app import Accepted, Delivered, Runtime, Settings, telemetry
 from functions_app.backend import Backend
+from functions_app.cosmos_access import ACCESS_CONTAINER, CosmosAccessLog
 from functions_app.demo_target import DemoTarget
 from functions_app.embedded import open_embedded
+from functions_app.intake import Trace
 from functions_app.lag import measure_lag
 from functions_app.sample import domain
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Target
 from tests.support.cosmos import Containers
+from tests.support.telemetry import Exported, exported
 from tests.wire.cosmos import CosmosServer
+
+__all__ = ["exported"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cosmos_wire]
 
@@ -63,6 +68,7 @@ def runtime(server: CosmosServer, target: DemoTarget, tmp_path: Path) -> Iterato
             deliveries=CosmosDeliveryStore(containers.open(DELIVERIES_CONTAINER)),
             topic=local.topic,
             subscriptions=local.subscriptions,
+            access=CosmosAccessLog(containers.open(ACCESS_CONTAINER)),
         )
         settings = {
             "CRM_URL": target.url,
@@ -112,6 +118,32 @@ def test_from_a_change_to_the_call(runtime: Runtime, server: CosmosServer, targe
     assert len(runtime.reader.audit("1").entries) == 4
     assert runtime.reader.as_of_version("1", 3).record.values["consent"] == {"email": True}
     assert runtime.reader.current("1").record.values["consent"] == {"email": False}
+
+
+def test_one_trace_goes_through(runtime: Runtime, exported: Exported) -> None:
+    """From the request to the call, over what Cosmos DB keeps of events, outbox and deliveries."""
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with telemetry.received("crm", {"traceparent": caller}):
+        trace = Trace(traceparent=telemetry.current_traceparent())
+        runtime.intake.accept(domain.source("crm"), change(1, 1, contact={"email": "ana@x.example"}), trace)
+    assert runtime.sweep().done
+    for received in runtime.backend.subscriptions.receive("crm", limit=10):
+        runtime.deliverer.answer("1", "crm", received.message.body)
+    spans = {span.name: f"{span.context.trace_id:032x}" for span in exported.spans}
+    names = ("receive crm", "append", "catch-up", "publish", "deliver crm", "POST")
+    assert {spans[name] for name in names} == {caller.split("-")[1]}
+
+
+def test_a_read_costs_one_request_more_for_its_entry(runtime: Runtime, server: CosmosServer) -> None:
+    """The access log takes one request, wherever the reference of the client lies."""
+    runtime.accesses.record("key", "record", "1")
+    with server.meter.measure() as used:
+        runtime.accesses.record("key", "record", "2")
+    assert used.data_requests.total() == 1
+    assert [entry.client_ref for entry in runtime.backend.access.entries()] == [
+        runtime.references.client("2"),
+        runtime.references.client("1"),
+    ]
 
 
 def test_what_each_stage_costs(runtime: Runtime, server: CosmosServer) -> None:
