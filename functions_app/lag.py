@@ -7,7 +7,7 @@ from enum import StrEnum
 from threading import Lock
 from typing import Any, NamedTuple
 
-from eventstore import utc_text
+from eventstore import EventStoreError, utc_text
 
 from . import telemetry
 from .progress import moved_at
@@ -124,12 +124,12 @@ def lag_json(lag: Lag) -> dict[str, Any]:
 
 
 def report_lag(runtime: Runtime) -> None:
-    """Tell metrics and log how far each stage is behind.
-
-    Raises:
-        StoreUnavailableError: a database is out of reach.
-    """
-    lag = measure_lag(runtime)
+    """Tell metrics and log how far each stage is behind, if that can be found out: nobody's work depends on it."""
+    try:
+        lag = measure_lag(runtime)
+    except EventStoreError as error:
+        _log.warning("How far the stages are behind cannot be told: %s", type(error).__name__)
+        return
     telemetry.gauge("lag.events", lag.events)
     telemetry.gauge("lag.seconds", lag.seconds)
     telemetry.gauge("parked", lag.parked)

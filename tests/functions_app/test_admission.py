@@ -11,11 +11,12 @@ import requests
 from azure.functions import AuthLevel, HttpRequest, HttpResponse
 from pydantic import SecretStr
 
-from functions_app import Delivered, Runtime, build_app
+from functions_app import Delivered, Runtime, Settings, build_app
 from functions_app.access import AccessEntry
 from functions_app.local_host import LocalHost
 from functions_app.local_keys import HostKeys
 from functions_app.sample import domain
+from tests.support.command_line import CommandLine
 from tests.support.flow import KEY, Flow, open_flow, serving
 
 OBJECT_ID = "00000000-0000-0000-0000-0000000000a1"
@@ -208,3 +209,19 @@ def test_keys_open_queries_on_the_local_host(runtime: Runtime) -> None:
         url = f"{flow.url}/clients/1"
         assert requests.get(url, headers=principal("read", "audit", "operate"), timeout=10).status_code == 401
         assert flow.get("clients/1").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "trusted"),
+    [("true", True), ("True", True), ("false", False), ("", False), ("1", False), ("yes", False), (None, False)],
+)
+def test_the_platform_is_trusted_only_if_somebody_says_so(value: str | None, *, trusted: bool) -> None:
+    """Whatever is not clearly a yes leaves the host asking for keys."""
+    environment = {} if value is None else {"CLIENT_FLOW_PLATFORM_AUTH": value}
+    assert Settings(environment).platform_auth is trusted
+
+
+def test_serving_without_keys_of_the_host_needs_one_of_our_own(tmp_path: Path) -> None:
+    """A key that was made up for the host would open nothing, so the command says which to set."""
+    result = CommandLine(tmp_path, {"CLIENT_FLOW_PLATFORM_AUTH": "true"})("serve", code=1)
+    assert "CLIENT_FLOW_KEY" in result.stderr

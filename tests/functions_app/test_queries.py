@@ -12,7 +12,7 @@ import requests
 from functions_app import Delivered
 from functions_app.progress import NotedCheckpoints
 from functions_app.sample import domain as sample
-from integrations import SqliteDeliveryStore, open_deliveries
+from integrations import LogEntry, SqliteDeliveryStore, open_deliveries
 from projections import FeedFollower
 from tests.support.flow import Clock, Flow, listening, open_flow, serving
 
@@ -255,6 +255,24 @@ def test_blame_names_the_event_behind_each_field(flow: Flow) -> None:
     }
 
 
+def test_a_page_of_deliveries_is_bounded(tmp_path: Path) -> None:
+    """However many are asked for, at most 500 come at once, with a cursor."""
+    runtime = open_flow(tmp_path)
+    runtime.intake.accept(sample.source("crm"), Delivered(_contact(1, "a")))
+    runtime.sweep()
+    store = runtime.backend.deliveries
+    for number in range(1, 503):
+        held = store.load("1", "crm")
+        assert held is not None
+        entry = LogEntry("1", "crm", number, "2026-03-01T12:00:00.000000Z", 1, "send", "retry", "http_503")
+        assert store.save(held.state._replace(entries=number), held.tag, entry=entry) is not None
+    with serving(runtime) as flow:
+        page = flow.get("clients/1/deliveries", limit=999_999_999).json()
+        assert len(page["log"]) == 500
+        rest = flow.get("clients/1/deliveries", limit=0, cursor=page["cursor"]).json()
+        assert len(rest["log"]) == 1
+
+
 def test_deliveries_show_where_the_client_stands(flow: Flow) -> None:
     """What each integration wants and has; without its settings an integration pauses and says what is missing."""
     states = {each["integration"]: each for each in flow.get("clients/1/deliveries").json()["states"]}
@@ -380,6 +398,28 @@ def test_health_is_red_while_announcements_wait(tmp_path: Path, clock: Clock) ->
         assert _status(flow) == ("red", ["announcements are not published"])
         flow.fire("sweep")
         assert _health(flow, clock) == (200, "ok")
+
+
+def test_a_lag_that_cannot_be_told_stops_nobody(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Projecting goes on while the deliveries are out of reach; health says that a store is."""
+    database = open_deliveries(tmp_path / "closed")
+    closed = SqliteDeliveryStore(database)
+    database.close()
+    with serving(open_flow(tmp_path / "data", clock=clock, deliveries=closed)) as flow:
+        flow.post("crm", _contact(1, "a"))
+        assert flow.fire("sweep").status_code == 202
+        assert flow.get("clients/1").json()["version"] == 1
+        assert requests.get(f"{flow.url}/health", timeout=10).status_code == 503
+    assert "cannot be told: StoreUnavailableError" in caplog.text
+
+
+def test_a_problem_is_logged_by_the_sweep(quiet: Flow, caplog: pytest.LogCaptureFixture) -> None:
+    """So that logs alone are enough to be alarmed by."""
+    quiet.fire("sweep")
+    assert "Status" not in caplog.text
+    quiet.runtime.deliverer.pause("mailing", "its owner asked for it")
+    quiet.fire("sweep")
+    assert "Status red: integration mailing is paused" in caplog.text
 
 
 def test_health_is_yellow_while_deliveries_are_behind(quiet: Flow, clock: Clock) -> None:
