@@ -253,10 +253,8 @@ def test_metrics_tell_outcomes_rejections_and_lag(runtime: Runtime, target: Rest
     assert counted("client_flow.rejections", source="crm", code="invalid_payload") == refused + 1
     assert exported.points("client_flow.lag.events") == [({}, 0)]
     assert exported.points("client_flow.parked") == [({}, 0)]
-    assert {found["integration"]: value for found, value in exported.points("client_flow.deliveries.waiting")} == {
-        "crm": 1,
-        "mailing": 0,
-    }
+    waiting = {found["integration"]: value for found, value in exported.points("client_flow.deliveries.waiting")}
+    assert (waiting["crm"], waiting["mailing"]) == (1, 0)
 
 
 def test_trouble_with_a_client_is_logged_under_its_reference(

@@ -1,6 +1,7 @@
 """An SDK of OpenTelemetry in this process, whose spans and metrics a test can look at."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -9,25 +10,38 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+
+class _Attentive(InMemorySpanExporter):
+    """Keeps spans only while somebody is interested, so that no other test's memory grows with them."""
+
+    attentive = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return super().export(spans) if self.attentive else SpanExportResult.SUCCESS
 
 
 class Exported:
     """What an operator would get."""
 
     def __init__(self) -> None:
-        self._spans = InMemorySpanExporter()
+        self._spans = _Attentive()
         self._metrics = InMemoryMetricReader()
         traces = TracerProvider()
         traces.add_span_processor(SimpleSpanProcessor(self._spans))
         trace.set_tracer_provider(traces)
         metrics.set_meter_provider(MeterProvider([self._metrics]))
 
-    def forget(self) -> None:
-        """Start anew."""
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Keep spans as long as the context lasts."""
         self._spans.clear()
-        self._metrics.get_metrics_data()
+        self._spans.attentive = True
+        yield
+        self._spans.attentive = False
+        self._spans.clear()
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -68,8 +82,8 @@ def _exported() -> Exported:
 
 
 @pytest.fixture
-def exported() -> Exported:
+def exported() -> Iterator[Exported]:
     """Spans and metrics from now on; counters go on from where earlier tests left them."""
     exported = _exported()
-    exported.forget()
-    return exported
+    with exported.listening():
+        yield exported
