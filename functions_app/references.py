@@ -68,8 +68,10 @@ def _kept_key(directory: Path) -> SecretStr:
     file = directory / "references.key"
     if not file.exists():
         mine = directory / f"references.key.{secrets.token_hex(8)}"
-        mine.touch(mode=0o600)
-        mine.write_text(random_key().get_secret_value())
+        with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600), "w") as written:
+            written.write(random_key().get_secret_value())
+            written.flush()
+            os.fsync(written.fileno())
         try:
             os.link(mine, file)  # whole or not at all: another process may open the directory at the same moment
         except FileExistsError:
