@@ -19,6 +19,7 @@ from eventstore import open_cosmos
 from functions_app import Delivered, Pull, Pulled, Runtime, build_app, telemetry
 from functions_app.access import AccessEntry
 from functions_app.cosmos_access import ACCESS_CONTAINER, CosmosAccessLog
+from functions_app.lag import report_lag
 from functions_app.provision import provision
 from functions_app.sample import domain
 from integrations import IncompleteError, TopicMessage
@@ -74,7 +75,7 @@ def test_one_trace_leads_from_the_webhook_to_the_call(runtime: Runtime, target: 
     """Receive, append, catch-up, publish, deliver and the REST call bear the caller's trace id, as its request does."""
     with serving(runtime) as flow:
         assert flow.post("crm", change(), {"traceparent": CALLER}).status_code == 202
-        flow.fire("sweep")
+    runtime.sweep()
     ring(runtime)
     spans = by_name(exported)
     chain = ["receive crm", "append", "catch-up", "publish", "deliver mailing", "PUT"]
@@ -97,7 +98,7 @@ def test_the_spans_say_what_they_are_about(runtime: Runtime, exported: Exported)
     """References, versions, sources and outcomes; the reference of a client is that of the log."""
     with serving(runtime) as flow:
         flow.post("crm", change())
-        flow.fire("sweep")
+    runtime.sweep()
     ring(runtime)
     client_ref, versions = runtime.references.client("1"), runtime.backend.events.head("1").version
     assert exported.named("receive crm").attributes == {"source": "crm", "http.response.status_code": 202}
@@ -168,7 +169,7 @@ def test_a_batch_links_the_traces_it_brings_together(runtime: Runtime, exported:
     with serving(runtime) as flow:
         flow.post("crm", change("c-1"), {"traceparent": CALLER})
         flow.post("crm", change("c-2"))
-        flow.fire("sweep")
+    runtime.sweep()
     first, second = by_name(exported)["receive crm"]
     caught_up = exported.named("catch-up")
     assert caught_up.context.trace_id == second.context.trace_id
@@ -207,8 +208,8 @@ def test_a_failure_is_told_by_its_class_alone(runtime: Runtime, target: RestTarg
     target.script(Fault(status=503), Fault(drop="after"))
     with serving(runtime) as flow:
         flow.post("crm", change())
-        flow.fire("sweep")
         assert flow.send("crm", b"{", {"x-functions-key": KEY, "Content-Type": "application/json"}).status_code == 400
+    runtime.sweep()
     ring(runtime)
     rest = exported.named("PUT")
     assert rest.status.status_code is StatusCode.ERROR
@@ -243,10 +244,10 @@ def test_metrics_tell_outcomes_rejections_and_lag(runtime: Runtime, target: Rest
     with serving(runtime) as flow:
         flow.post("crm", change())
         assert flow.post("crm", change(person="nobody" * 20)).status_code == 422  # type: ignore[arg-type]
-        flow.fire("sweep")
-        ring(runtime)
-        runtime.deliverer.retry("1", "mailing")
-        flow.fire("sweep")  # tells how things stood when it began
+    runtime.sweep()
+    ring(runtime)
+    runtime.deliverer.retry("1", "mailing")
+    report_lag(runtime)
     assert counted("client_flow.deliveries", **retries) == before + 1
     assert counted("client_flow.deliveries", integration="mailing", verdict="delivered") == done + 1
     assert counted("client_flow.delivery.duration", integration="mailing") == timed + 2
