@@ -10,38 +10,51 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 
-class _Attentive(InMemorySpanExporter):
-    """Keeps spans only while somebody is interested, so that no other test's memory grows with them."""
+class _Switch(trace.TracerProvider):
+    """Gives tracers of the SDK that do nothing while it is off: a provider can be set once, and other tests have none."""
 
-    attentive = False
+    def __init__(self, sdk: trace.TracerProvider) -> None:
+        self.sdk, self.off = sdk, trace.NoOpTracerProvider()
+        self.on = False
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return super().export(spans) if self.attentive else SpanExportResult.SUCCESS
+    def get_tracer(self, *args: Any, **parts: Any) -> trace.Tracer:
+        return _SwitchedTracer(self, self.sdk.get_tracer(*args, **parts), self.off.get_tracer(*args, **parts))
+
+
+class _SwitchedTracer(trace.Tracer):
+    def __init__(self, switch: _Switch, real: trace.Tracer, idle: trace.Tracer) -> None:
+        self._switch, self._real, self._idle = switch, real, idle
+
+    def start_span(self, *args: Any, **parts: Any) -> trace.Span:
+        return (self._real if self._switch.on else self._idle).start_span(*args, **parts)
+
+    def start_as_current_span(self, *args: Any, **parts: Any) -> Any:
+        return (self._real if self._switch.on else self._idle).start_as_current_span(*args, **parts)
 
 
 class Exported:
     """What an operator would get."""
 
     def __init__(self) -> None:
-        self._spans = _Attentive()
+        self._spans = InMemorySpanExporter()
         self._metrics = InMemoryMetricReader()
-        traces = TracerProvider()
-        traces.add_span_processor(SimpleSpanProcessor(self._spans))
-        trace.set_tracer_provider(traces)
+        sdk = TracerProvider()
+        sdk.add_span_processor(SimpleSpanProcessor(self._spans))
+        self._switch = _Switch(sdk)
+        trace.set_tracer_provider(self._switch)
         metrics.set_meter_provider(MeterProvider([self._metrics]))
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Keep spans as long as the context lasts."""
+        """Make and keep spans as long as the context lasts."""
         self._spans.clear()
-        self._spans.attentive = True
+        self._switch.on = True
         yield
-        self._spans.attentive = False
-        self._spans.clear()
+        self._switch.on = False
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -55,10 +68,9 @@ class Exported:
 
     def points(self, name: str) -> list[tuple[Mapping[str, Any], float]]:
         """Attributes and value (a histogram's count) of each point of a metric since the process began."""
-        data = self._metrics.get_metrics_data()
         return [
             (dict(point.attributes), float(point.value if hasattr(point, "value") else point.count))
-            for metric in _metrics(data)
+            for metric in _metrics(self._metrics.get_metrics_data())
             if metric.name == name
             for point in metric.data.data_points
         ]
@@ -77,7 +89,7 @@ def _metrics(data: MetricsData | None) -> Iterator[Any]:
 
 @cache
 def _exported() -> Exported:
-    """The only one of this process: providers can be set once."""
+    """The only one of this process."""
     return Exported()
 
 
