@@ -1,7 +1,7 @@
 """Cosmos DB through azure-cosmos: clients that open late, and SDK errors in the words of this package."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,10 +28,14 @@ class OutcomeUnknownError(StoreUnavailableError):
     """No answer came, or one that leaves open whether the write was stored; reading tells."""
 
 
-def open_cosmos(connection: str) -> CosmosClient:
+def open_cosmos(connection: str, *, on_charge: Callable[[float], None] = lambda _: None) -> CosmosClient:
     """A client for a connection string (`AccountEndpoint=...;AccountKey=...`) or, by managed identity, for an endpoint.
 
     Asks the account where it is, so it must not be called while a module is imported.
+
+    Args:
+        connection: connection string or endpoint.
+        on_charge: told the request units that each answer charged.
 
     Raises:
         StoreUnavailableError: the account is out of reach.
@@ -43,6 +47,13 @@ def open_cosmos(connection: str) -> CosmosClient:
         "read_timeout": _READ_SECONDS,
         "enable_compact_utf8_item_writes": True,  # else a letter with an accent takes three times its size in a request
     }
+
+    def charged(response: Any) -> None:
+        charge = response.http_response.headers.get("x-ms-request-charge")
+        if charge is not None:
+            on_charge(float(charge))
+
+    options["raw_response_hook"] = charged
     with cosmos_errors():
         if connection.startswith("https://"):
             from azure.identity import DefaultAzureCredential

@@ -10,9 +10,11 @@ from azure.functions import HttpRequest, HttpResponse
 from integrations import InvalidLogCursorError, QueueUnavailableError
 from projections import CommitConflictError, InvalidCursorError, OutOfTimeError, StreamBehindError, UnknownClientError
 
+from .access import AccessNotRecordedError
 from .errors import InputRefusedError, MissingSettingError
 from .intake import Trace
 from .problems import log_unexpected, problem, problem_for
+from .telemetry import current_traceparent
 
 _RETRY = 1.0  # seconds
 _REFUSED_WITH = {"event_key_missing": 400, "message_too_large": 413}
@@ -64,8 +66,8 @@ def refused(error: InputRefusedError) -> HttpResponse:
 
 
 def trace_of(request: HttpRequest) -> Trace:
-    """Correlation id and trace context of a request, as far as they are well-formed."""
-    return Trace.of(request.headers.get("x-correlation-id"), request.headers.get("traceparent"))
+    """The correlation id of a request, if it is well-formed, and the trace context it is handled in."""
+    return Trace.of(request.headers.get("x-correlation-id"), current_traceparent())
 
 
 _KNOWN: dict[type[Exception], tuple[int, str, str]] = {
@@ -74,5 +76,6 @@ _KNOWN: dict[type[Exception], tuple[int, str, str]] = {
     InvalidLogCursorError: (400, "invalid_cursor", "The cursor does not belong to this query"),
     StreamBehindError: (409, "version_ahead", "The client has not reached that version"),
     CommitConflictError: (503, "contention", "Too many projectors on one client"),
+    AccessNotRecordedError: (503, "access_not_recorded", "The access could not be recorded"),
     OutOfTimeError: (503, "out_of_time", "The client's history is longer than one call's time"),
 }

@@ -12,12 +12,13 @@ from .timers import TimerFunctionBuilder
 from .triggers import TriggerFunctionBuilder
 
 
-def build_app(domain: Domain, runtime: Callable[[], Runtime]) -> FunctionApp:
+def build_app(domain: Domain, runtime: Callable[[], Runtime], *, platform_auth: bool = False) -> FunctionApp:
     """The functions of a domain. Does no I/O: the runtime is asked for when a function is first called.
 
     Args:
         domain: tells which functions there are.
         runtime: gives the composed application.
+        platform_auth: whether the platform authenticates who calls, so that query functions go by roles and not by keys.
     """
     blueprint = Blueprint()  # type: ignore[no-untyped-call]  # azure-functions leaves it untyped
     receivers = EventFunctionBuilder(blueprint, runtime)
@@ -33,7 +34,7 @@ def build_app(domain: Domain, runtime: Callable[[], Runtime]) -> FunctionApp:
         triggers.add_delivery(domain, integration)
     for receiver in domain.queued:
         triggers.add_queue(receiver)
-    add_queries(blueprint, runtime)
+    add_queries(blueprint, runtime, platform_auth=platform_auth)
     app = FunctionApp(http_auth_level=AuthLevel.FUNCTION)
     app.register_functions(blueprint)
     return app

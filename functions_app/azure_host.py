@@ -24,7 +24,9 @@ from integrations import (
 )
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
 
+from . import telemetry
 from .backend import Backend
+from .cosmos_access import ACCESS_CONTAINER, CosmosAccessLog
 from .domain import Domain
 from .settings import Settings
 from .triggers import LEASES_CONTAINER
@@ -34,6 +36,7 @@ CONTAINERS: tuple[dict[str, Any], ...] = (
     INTAKE_CONTAINER,
     PROJECTIONS_CONTAINER,
     DELIVERIES_CONTAINER,
+    ACCESS_CONTAINER,
     LEASES_CONTAINER,
 )
 
@@ -50,7 +53,7 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
     topic = ServiceBusTopic(settings.bus, domain.projection.name)
     subscriptions = ServiceBusSubscriptions(settings.bus, domain.projection.name)
     queues = ServiceBusSessionQueues(settings.bus)
-    client = open_cosmos(settings.cosmos)
+    client = open_cosmos(settings.cosmos, on_charge=telemetry.count_charge)
     opened = ExitStack()
     for close in (client.close, topic.close, subscriptions.close, queues.close):
         opened.callback(close)
@@ -72,5 +75,6 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         topic=topic,
         subscriptions=subscriptions,
         queues=queues,
+        access=CosmosAccessLog(container(ACCESS_CONTAINER)),
         close=opened.close,
     )

@@ -7,6 +7,8 @@ from eventstore import ChangeFeed, CheckpointStore, EventStore, RejectionStore
 from integrations import DeliveryLog, DeliveryStore, PauseStore, SessionQueues, Subscriptions, Topic
 from projections import AuditLog, Outbox, ProjectionStore
 
+from .access import AccessLog
+
 
 class Projections(ProjectionStore, AuditLog, Outbox, Protocol):
     """Records, audit and outbox, which are committed together and so live together."""
@@ -30,6 +32,7 @@ class Backend(NamedTuple):
         topic: where announcements go.
         subscriptions: where they are received.
         queues: session queues of the receivers.
+        access: who looked at whom and who did what.
         close: lets go of files, links and connections; nothing else may be used after it.
     """
 
@@ -43,4 +46,5 @@ class Backend(NamedTuple):
     topic: Topic
     subscriptions: Subscriptions
     queues: SessionQueues
+    access: AccessLog
     close: Callable[[], None]

@@ -9,10 +9,11 @@ from projections import SqliteProjectionStore, open_projections
 
 from .backend import Backend
 from .domain import Domain
+from .sqlite_access import SqliteAccessLog, open_access
 
 
 def open_embedded(directory: Path, domain: Domain) -> Backend:
-    """Open the files `events.db`, `projections.db` and `deliveries.db` of a data directory, making what is missing.
+    """Open the SQLite files of a data directory, making what is missing.
 
     Raises:
         StoreVersionError: a newer version of this software wrote one of them.
@@ -22,6 +23,7 @@ def open_embedded(directory: Path, domain: Domain) -> Backend:
         events_file = opened.enter_context(closing(open_events(directory)))
         projections_file = opened.enter_context(closing(open_projections(directory)))
         deliveries_file = opened.enter_context(closing(open_deliveries(directory)))
+        access_file = opened.enter_context(closing(open_access(directory)))
         events = SqliteEventStore(events_file)
         topic = SqliteTopic(deliveries_file)
         for integration in domain.integrations:
@@ -37,5 +39,6 @@ def open_embedded(directory: Path, domain: Domain) -> Backend:
             topic=topic,
             subscriptions=topic,
             queues=SqliteSessionQueues(deliveries_file),
+            access=SqliteAccessLog(access_file),
             close=opened.pop_all().close,
         )

@@ -29,6 +29,7 @@ from eventstore import (
     field_problems,
 )
 
+from . import telemetry
 from .domain import Fact, Source
 from .errors import InputRefusedError
 from .event_keys import EventKey, HeaderKey, NoKey
@@ -162,6 +163,7 @@ class Intake:
             try:
                 translated = self.translate(source, each, trace)
             except InputRefusedError as error:
+                telemetry.count_rejection(source.name, error.code)
                 results.append(error)
                 continue
             results.append([])
@@ -173,6 +175,7 @@ class Intake:
             if isinstance(so_far, InputRefusedError):
                 continue
             if isinstance(outcome, InputRefusedError):
+                telemetry.count_rejection(source.name, outcome.code)
                 results[index] = outcome
             else:
                 so_far += outcome
@@ -215,11 +218,15 @@ class Intake:
 
     def _append_all(self, by_client: Mapping[str, Sequence[_Part]]) -> list[tuple[int, Result]]:
         """Append client by client, side by side: their commits are shared where the store can share them."""
-        if len(by_client) <= 1:
-            groups = [self._append(client_id, parts) for client_id, parts in by_client.items()]
-        else:
-            with ThreadPoolExecutor(min(_WORKERS, len(by_client))) as pool:
-                groups = list(pool.map(self._append, by_client.keys(), by_client.values()))
+        if not by_client:
+            return []
+        events = sum(len(part.events) for parts in by_client.values() for part in parts)
+        with telemetry.appended(len(by_client), events):
+            if len(by_client) == 1:
+                groups = [self._append(client_id, parts) for client_id, parts in by_client.items()]
+            else:
+                with ThreadPoolExecutor(min(_WORKERS, len(by_client))) as pool:
+                    groups = list(pool.map(self._append, by_client.keys(), by_client.values()))
         return [outcome for group in groups for outcome in group]
 
     def _append(self, client_id: str, parts: Sequence[_Part]) -> list[tuple[int, Result]]:

@@ -106,7 +106,9 @@ class LocalHttp:
     async def _answer(self, scope: Mapping[str, Any], receive: Callable[[], Any]) -> Answer | None:
         _check_head(scope)
         parts = path_parts(scope["raw_path"])
-        headers = _joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        headers = _from_outside(
+            _joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        )
         query = _joined(parse_qsl(scope["query_string"].decode("latin-1")))
         # The header wins even when it is wrong or empty, as on Azure.
         key = headers.get("x-functions-key", query.get("code"))
@@ -152,6 +154,11 @@ def _check_head(scope: Mapping[str, Any]) -> None:
 
 def _methods(trigger: HttpTrigger) -> frozenset[str] | None:
     return frozenset(str(method.value) for method in trigger.methods) if trigger.methods else None
+
+
+def _from_outside(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers without those that only the platform may set, such as the one that says who calls."""
+    return {name: value for name, value in headers.items() if not name.startswith("x-ms-")}
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

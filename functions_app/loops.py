@@ -9,7 +9,6 @@ from threading import Event
 from eventstore import StoreUnavailableError
 from integrations import BusUnavailableError, Integration, IntegrationError, ReceivedMessage, UnknownSubscriptionError
 
-from .problems import log_unexpected
 from .runtime import Runtime
 
 _log = logging.getLogger(__name__)
@@ -64,8 +63,7 @@ def _project_loop(runtime: Runtime) -> DataLoop:
             started.set()
         runtime.new_events.wait(_POLL)
         runtime.new_events.clear()
-        for error in runtime.follower.sweep(stop=stop.is_set).errors:
-            log_unexpected(error)
+        runtime.follower.sweep(stop=stop.is_set)
 
     return DataLoop("project", step)
 
@@ -82,7 +80,8 @@ def _deliver_loop(runtime: Runtime, integration: Integration) -> DataLoop:
     def deliver(received: ReceivedMessage) -> None:
         # The message is only a doorbell: what is owed stands in the deliveries, so it is complete either way.
         try:
-            runtime.deliverer.deliver(received.message.session_id, integration.name)
+            message = received.message
+            runtime.deliverer.answer(message.session_id, integration.name, message.body)
             runtime.backend.subscriptions.complete(received)
         except (StoreUnavailableError, IntegrationError) as error:
             _log.warning("A doorbell of %s is left to the timer: %s", integration.name, type(error).__name__)

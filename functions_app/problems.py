@@ -139,16 +139,24 @@ def unexpected(error: BaseException, *, new_reference: Callable[[], str] = lambd
     )
 
 
-def log_unexpected(error: BaseException, *, new_reference: Callable[[], str] = lambda: uuid4().hex) -> str:
+def log_unexpected(
+    error: BaseException, *, client_ref: str | None = None, new_reference: Callable[[], str] = lambda: uuid4().hex
+) -> str:
     """Log the class of an error and the lines of code it came through, and give the reference of that log line.
 
     The error's message stays out of the log: it may quote a payload.
+
+    Args:
+        error: what was raised.
+        client_ref: the client it is about, if it is about one.
+        new_reference: gives the reference.
     """
     reference = new_reference()
     frames = [f"{Path(frame.f_code.co_filename).name}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)]
     _log.error(
-        "Unexpected %s, reference %s, raised through %s",
+        "Unexpected %s%s, reference %s, raised through %s",
         type(error).__name__,
+        "" if client_ref is None else f" about client {client_ref}",
         reference,
         " > ".join(frames[-_FRAMES_LOGGED:]) or "no code",
     )

@@ -1,4 +1,7 @@
-"""Query functions: record, record as of, audit trail, blame, deliveries, health and lag over HTTP."""
+"""Query functions: record, record as of, audit trail, blame, deliveries, health and lag over HTTP.
+
+Each read of what is known of a client is entered in the access log before it takes place.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,13 +11,16 @@ from azure.functions import AuthLevel, Blueprint, HttpRequest, HttpResponse
 from eventstore import check_client_id, utc_text
 from projections import AuditFilter, RecordView
 
+from .admission import KEY_HOLDER, Role, admit
 from .answers import answered, json_answer
-from .lag import measure_lag
+from .lag import Health, Status, lag_json, measure_lag
 from .problems import RequestError, problem
 from .runtime import Runtime
 from .views import audit_document, blame_json, log_json, parked_json, record_json, state_json
 
 Query = Callable[[Runtime, HttpRequest], HttpResponse]
+
+MAX_LIMIT = 500
 
 
 class InvalidParameterError(RequestError):
@@ -27,28 +33,43 @@ class InvalidParameterError(RequestError):
         super().__init__(f"{name}: {expected} was expected.")
 
 
-def add_queries(blueprint: Blueprint, runtime: Callable[[], Runtime]) -> None:
+def add_queries(blueprint: Blueprint, runtime: Callable[[], Runtime], *, platform_auth: bool) -> None:
     """Register the query functions.
 
     Args:
         blueprint: where.
         runtime: gives the composed application, on first use.
+        platform_auth: whether the platform authenticates callers, see `admission`. Then the functions look at roles
+            themselves, and the host asks for no key.
     """
+    host_asks, nobody_asks = AuthLevel.FUNCTION, AuthLevel.ANONYMOUS
+    health = Health(runtime)
 
-    def register(name: str, route: str, query: Query, level: AuthLevel = AuthLevel.FUNCTION) -> None:
+    def register(name: str, route: str, query: Query, role: Role) -> None:
+        def answer(request: HttpRequest) -> HttpResponse:
+            app = runtime()
+            who = admit(request, role, app.settings.key) if platform_auth else KEY_HOLDER
+            if "client_id" in request.route_params:
+                app.accesses.record(who, name, _client_id(request))
+            return query(app, request)
+
         def function(req: HttpRequest) -> HttpResponse:
-            return answered(lambda request: query(runtime(), request), req)
+            return answered(answer, req)
 
-        decorate = blueprint.route(route=route, methods=["GET"], auth_level=level)
+        decorate = blueprint.route(route=route, methods=["GET"], auth_level=nobody_asks if platform_auth else host_asks)
         blueprint.function_name(name)(decorate(function))
 
-    register("record", "clients/{client_id}", _record)
-    register("record_as_of", "clients/{client_id}/as-of", _as_of)
-    register("audit", "clients/{client_id}/audit", _audit)
-    register("blame", "clients/{client_id}/blame", _blame)
-    register("deliveries", "clients/{client_id}/deliveries", _deliveries)
-    register("lag", "lag", _lag)
-    register("health", "health", _health, AuthLevel.ANONYMOUS)
+    def health_function(req: HttpRequest) -> HttpResponse:
+        return answered(lambda _: _health(health), req)
+
+    register("record", "clients/{client_id}", _record, Role.READ)
+    register("record_as_of", "clients/{client_id}/as-of", _as_of, Role.READ)
+    register("audit", "clients/{client_id}/audit", _audit, Role.AUDIT)
+    register("blame", "clients/{client_id}/blame", _blame, Role.AUDIT)
+    register("deliveries", "clients/{client_id}/deliveries", _deliveries, Role.AUDIT)
+    register("lag", "lag", _lag, Role.OPERATE)
+    decorate = blueprint.route(route="health", methods=["GET"], auth_level=nobody_asks)
+    blueprint.function_name("health")(decorate(health_function))
 
 
 def _record(runtime: Runtime, request: HttpRequest) -> HttpResponse:
@@ -110,7 +131,7 @@ def _deliveries(runtime: Runtime, request: HttpRequest) -> HttpResponse:
         client_id,
         integration=request.params.get("integration"),
         cursor=request.params.get("cursor"),
-        limit=_number(request, "limit", 100),
+        limit=max(1, min(_number(request, "limit", 100), MAX_LIMIT)),
     )
     states = runtime.backend.deliveries.of_client(client_id)
     if not states:
@@ -126,14 +147,13 @@ def _deliveries(runtime: Runtime, request: HttpRequest) -> HttpResponse:
 
 def _lag(runtime: Runtime, request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - takes no parameters
     """How far each stage is behind."""
-    lag = measure_lag(runtime)
-    return json_answer({**lag._asdict(), "problems": lag.problems})
+    return json_answer(lag_json(measure_lag(runtime)))
 
 
-def _health(runtime: Runtime, request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - takes no parameters
+def _health(health: Health) -> HttpResponse:
     """Whether anything needs a person; tells nothing else, since anybody may ask."""
-    healthy = not measure_lag(runtime).problems
-    return json_answer({"status": "ok" if healthy else "red"}, 200 if healthy else 503)
+    status = health.status()
+    return json_answer({"status": status}, 503 if status is Status.RED else 200)
 
 
 def _client_id(request: HttpRequest) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from azure.functions import AuthLevel, Blueprint, HttpRequest, HttpResponse
 
+from . import telemetry
 from .answers import answered, json_answer, refused, trace_of
 from .domain import Receiver
 from .errors import InputRefusedError
@@ -57,7 +58,10 @@ class EventFunctionBuilder:
             return _receive(runtime(), receiver, signature(), request)
 
         def receive_event(req: HttpRequest) -> HttpResponse:
-            return answered(handle, req)
+            with telemetry.received(receiver.name, req.headers) as span:
+                answer = answered(handle, req)
+                span.set_attribute("http.response.status_code", answer.status_code)
+            return answer
 
         level = AuthLevel.FUNCTION if receiver.signature is None else AuthLevel.ANONYMOUS
         decorate = self._blueprint.route(route=name, methods=["POST"], auth_level=level)

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from threading import Event
 
 from eventstore import RecordedEvent, Rejection, StoreUnavailableError, utc_text
-from integrations import Deliverer, IntegrationError, Publisher, QueueUnavailableError
+from integrations import IntegrationError, QueueUnavailableError
 from projections import (
     FeedFollower,
     Projector,
@@ -23,12 +23,17 @@ from projections import (
     retry_parked,
 )
 
+from . import telemetry
+from .access import AccessRecorder
 from .backend import Backend
 from .domain import Domain, Pull, Source, load_domain
 from .embedded import open_embedded
 from .errors import InputRefusedError
-from .intake import Accepted, Delivered, Intake
+from .intake import Accepted, Delivered, Intake, Trace
+from .observed import ObservedDeliverer, ObservedProjector, ObservedPublisher, ObservedTopic, observed
+from .progress import NotedCheckpoints
 from .queue_intake import QueueIntake
+from .references import References, random_key, references_for
 from .settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -43,6 +48,8 @@ class Runtime:
         domain: what the team wrote.
         settings: what differs between installations.
         backend: databases, topic and queues.
+        references: what clients are called where their ids must not stand; made with a key that lasts as long as the
+            process if not given.
         clock: present time.
 
     Attributes:
@@ -55,9 +62,11 @@ class Runtime:
         settings: Settings,
         backend: Backend,
         *,
+        references: References | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.domain, self.settings, self.backend = domain, settings, backend
+        self.references = references or References(random_key())
         self.clock = clock
         self.new_events = Event()
 
@@ -84,14 +93,18 @@ class Runtime:
         """
         if check_generation(self.domain.projection, self.backend.checkpoints):
             _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
-        return Projector(
-            self.domain.projection, self.backend.events, self.backend.projections, on_announced=self._publish_soon
+        return ObservedProjector(
+            self.domain.projection,
+            self.backend.events,
+            self.backend.projections,
+            on_announced=self._publish_soon,
+            references=self.references,
         )
 
     @cached_property
     def follower(self) -> FeedFollower:
         """The sweep of the change feed."""
-        return FeedFollower(self.projector, self.backend.feed, self.backend.checkpoints)
+        return FeedFollower(self.projector, self.backend.feed, NotedCheckpoints(self.backend.checkpoints, self.clock))
 
     @cached_property
     def reader(self) -> RecordReader:
@@ -101,27 +114,34 @@ class Runtime:
         )
 
     @cached_property
-    def publisher(self) -> Publisher:
+    def publisher(self) -> ObservedPublisher:
         """Empties the outbox."""
-        return Publisher(
+        return ObservedPublisher(
             self.backend.projections,
             self.backend.deliveries,
-            self.backend.topic,
+            ObservedTopic(self.backend.topic, self.references),
             self.domain.integrations,
             source=f"/client-flow/{self.domain.projection.name}",
             clock=self.clock,
+            references=self.references,
         )
 
     @cached_property
-    def deliverer(self) -> Deliverer:
+    def deliverer(self) -> ObservedDeliverer:
         """Calls the targets."""
-        return Deliverer(
-            self.domain.integrations_with(self.settings),
+        return ObservedDeliverer(
+            [observed(each, self.references) for each in self.domain.integrations_with(self.settings)],
             self.backend.deliveries,
             self.backend.deliveries,
             self._model,
             clock=self.clock,
+            references=self.references,
         )
+
+    @cached_property
+    def accesses(self) -> AccessRecorder:
+        """Enters who looked at whom and who did what."""
+        return AccessRecorder(self.backend.access, self.references, self.clock)
 
     def sweep(
         self,
@@ -171,11 +191,15 @@ class Runtime:
         Returns:
             How many items were accepted, and how many were kept as rejections.
         """
+        with telemetry.pulled(pull.name):
+            return self._pull(pull, Trace(traceparent=telemetry.current_traceparent()))
+
+    def _pull(self, pull: Pull, trace: Trace) -> tuple[int, int]:
         name = f"pull:{pull.name}"
         accepted = rejected = 0
         for portion in pull.get_data(self.settings, self.backend.pulled.load(name)):
             deliveries = [Delivered(item) for item in portion.items]
-            results = self.intake.accept_all(pull, deliveries)
+            results = self.intake.accept_all(pull, deliveries, trace)
             refused = [
                 self.rejection(pull, delivered, result)
                 for delivered, result in zip(deliveries, results, strict=True)
@@ -255,8 +279,9 @@ def open_runtime(settings: Settings) -> Runtime:
     if settings.on_azure:
         from .azure_host import open_azure
 
-        return Runtime(domain, settings, open_azure(settings, domain))
-    return Runtime(domain, settings, open_embedded(settings.data, domain))
+        return Runtime(domain, settings, open_azure(settings, domain), references=references_for(settings))
+    backend = open_embedded(settings.data, domain)
+    return Runtime(domain, settings, backend, references=references_for(settings))
 
 
 def lazily(settings: Settings) -> Callable[[], Runtime]:

@@ -25,7 +25,9 @@ class Settings:
     | `DATABASE` | name of the database; `client-flow` if not given |
     | `BUS_CONN` | connection string of the Service Bus namespace; or |
     | `BUS_NAMESPACE` | its host name, to go there by managed identity |
-    | `CLIENT_FLOW_KEY` | key that opens the functions on the local host; made up and shown at start if not given |
+    | `CLIENT_FLOW_KEY` | key that opens the functions on the local host; made up and shown at start if not given. With `CLIENT_FLOW_PLATFORM_AUTH` it opens the query functions wherever they run |
+    | `CLIENT_FLOW_PLATFORM_AUTH` | `true` if App Service authentication is switched on before this app, so that its word on who calls can be trusted; anything else is no |
+    | `CLIENT_FLOW_REF_KEY` | secret that references of clients are made with; if not given, one that is kept in the data directory, or, on Azure, one that lasts as long as the process |
 
     Whatever else a domain needs (addresses, secrets of its receivers and integrations) it asks for by name when it is
     first used, so that a missing setting never keeps an app from starting.
@@ -79,6 +81,17 @@ class Settings:
     def key(self) -> SecretStr | None:
         """Key that opens the functions on the local host."""
         value = self._environment.get("CLIENT_FLOW_KEY")
+        return SecretStr(value) if value else None
+
+    @property
+    def platform_auth(self) -> bool:
+        """Whether the platform authenticates callers and removes what pretends to come from it."""
+        return self._environment.get("CLIENT_FLOW_PLATFORM_AUTH", "").lower() == "true"
+
+    @property
+    def ref_key(self) -> SecretStr | None:
+        """Secret that references of clients are made with."""
+        value = self._environment.get("CLIENT_FLOW_REF_KEY")
         return SecretStr(value) if value else None
 
     @property

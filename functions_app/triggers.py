@@ -47,10 +47,7 @@ class TriggerFunctionBuilder:
         runtime = self._runtime
 
         def project_clients(docs: DocumentList) -> None:
-            outcomes = runtime().projector.catch_up_all(targets_of(map(_event, docs)))
-            for outcome in outcomes.values():
-                if outcome.error is not None:
-                    log_unexpected(outcome.error)
+            runtime().projector.catch_up_all(targets_of(map(_event, docs)))
 
         # Without a retry policy the host moves on after an exception, and the batch is never seen again.
         retried = self._blueprint.retry(strategy="fixed_delay", max_retry_count="-1", delay_interval=_RETRY_SECONDS)(
@@ -75,7 +72,7 @@ class TriggerFunctionBuilder:
 
         def deliver(msg: ServiceBusMessage) -> None:
             if msg.session_id is not None:
-                runtime().deliverer.deliver(msg.session_id, integration.name)
+                runtime().deliverer.answer(msg.session_id, integration.name, msg.get_body())
 
         triggered = self._blueprint.service_bus_topic_trigger(
             arg_name="msg",

@@ -12,7 +12,7 @@ from .errors import IncompleteError, UnknownDeliveryError, UnknownIntegrationErr
 from .gate import FOREVER
 from .integration import Integration, ReadRecord
 from .lane import DeliveryResult, DryRun, Lane
-from .ports import DeliveryStore, PauseStore
+from .ports import DeliveryStore, LogEntry, PauseStore
 
 _HOLD = timedelta(seconds=30)  # after which a caller takes over no further client
 _RINGERS = 8
@@ -27,6 +27,7 @@ class Deliverer:
         pauses: their pauses.
         records: reads the present record of a client.
         claim_seconds: how long a call may take; longer than any strategy needs.
+        on_attempt: told the log entry of each attempt, once it is stored.
         clock: present time.
         random: uniform in [0, 1), for jitter.
     """
@@ -39,13 +40,23 @@ class Deliverer:
         records: ReadRecord,
         *,
         claim_seconds: float = 30.0,
+        on_attempt: Callable[[LogEntry], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         random: Callable[[], float] = random,  # noqa: S311 - jitter
     ) -> None:
         self._deliveries = deliveries
         self._clock = clock
         self._lanes = {
-            each.name: Lane(each, deliveries, pauses, records, claim_seconds=claim_seconds, clock=clock, random=random)
+            each.name: Lane(
+                each,
+                deliveries,
+                pauses,
+                records,
+                claim_seconds=claim_seconds,
+                on_attempt=on_attempt,
+                clock=clock,
+                random=random,
+            )
             for each in integrations
         }
 

@@ -4,7 +4,6 @@ The record is read and mapped before the claim is written: the claim only succee
 before the record, so what is sent is never older than what is wanted, and a body the target has costs no claim.
 """
 
-import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,11 +15,9 @@ from .calling import call, log_entry, mapped
 from .gate import Gate
 from .integration import Body, Integration, ReadRecord
 from .outcome import Outcome, Verdict
-from .ports import DeliveryStore, HeldState, PauseStore
+from .ports import DeliveryStore, HeldState, LogEntry, PauseStore
 from .slots import Slots
 from .state import Attempt, DeliveryState, Step, claimed, decide, refused, rung, settled, unchanged
-
-_log = logging.getLogger(__name__)
 
 _ROUNDS = 8  # of one client in one call; what is due after that stays due
 _FIRST_RETRY = 2.0
@@ -77,6 +74,7 @@ class Lane:
         records: ReadRecord,
         *,
         claim_seconds: float,
+        on_attempt: Callable[[LogEntry], None],
         clock: Callable[[], datetime],
         random: Callable[[], float],
     ) -> None:
@@ -85,6 +83,7 @@ class Lane:
         self.gate = Gate(integration.name, pauses, probe_seconds=claim_seconds, clock=clock)
         self._deliveries, self._records = deliveries, records
         self._claim = timedelta(seconds=claim_seconds)
+        self._on_attempt = on_attempt
         self._clock, self._random = clock, random
 
     def deliver(self, client_id: str) -> DeliveryResult:
@@ -154,10 +153,10 @@ class Lane:
         state = refused(held.state, outcome.code, None)
         state = state._replace(entries=state.entries + 1)
         entry = log_entry(state, outcome, None, seq=state.wanted, at=utc_text(self._clock()), action="map")
-        done = self._deliveries.save(state, held.tag, entry=entry) is not None
-        if done:
-            _log.error("Integration %s: no body for a client (%s).", self.integration.name, outcome.code)
-        return DeliveryResult.FAILED if done else None
+        if self._deliveries.save(state, held.tag, entry=entry) is None:
+            return None
+        self._on_attempt(entry)
+        return DeliveryResult.FAILED
 
     def _settle(
         self, held: HeldState, attempt: Attempt, outcome: Outcome, body: Body | None, seconds: float
@@ -174,13 +173,13 @@ class Lane:
             state = settled(current.state, attempt, outcome, now=at, retry_at=retry_at)
             entry = log_entry(state, outcome, body, seq=attempt.seq, at=at, action=action, seconds=seconds)
             if self._deliveries.save(state, current.tag, entry=entry) is not None:
+                self._on_attempt(entry)
                 break
             current = self._deliveries.load(state.client_id, state.integration)
         else:
             return DeliveryResult.IDLE  # the client was erased during the call
         if pause:
             self.gate.postpone(utc_text(now + timedelta(seconds=pause)), outcome.code)
-        _log.log(_LEVELS[outcome.verdict], "Integration %s: %s (%s).", state.integration, outcome.verdict, outcome.code)
         if state.due_at == at:
             return None
         return _RESULTS[outcome.verdict]
@@ -191,12 +190,6 @@ _RESULTS = {
     Verdict.RETRY: DeliveryResult.RETRYING,
     Verdict.FAILED: DeliveryResult.FAILED,
     Verdict.PAUSE: DeliveryResult.PAUSED,
-}
-_LEVELS = {
-    Verdict.DELIVERED: logging.DEBUG,
-    Verdict.RETRY: logging.INFO,
-    Verdict.FAILED: logging.WARNING,
-    Verdict.PAUSE: logging.WARNING,
 }
 
 

@@ -35,11 +35,19 @@ class TopicMessage(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """What a message tells whoever only needs to know that there is something to do."""
+    """What a message tells whoever only needs to know that there is something to do.
+
+    Attributes:
+        client_id: text of the client id.
+        seq: number of the announcement.
+        version: version of the record.
+        traceparent: trace context of the event that caused it, if it had one.
+    """
 
     client_id: str
     seq: int
     version: int
+    traceparent: str | None = None
 
 
 def topic_message(entry: OutboxEntry, *, source: str, limit: int = MESSAGE_LIMIT) -> TopicMessage:
@@ -98,10 +106,11 @@ def read_announcement(body: bytes) -> Announcement:
     if not isinstance(data, dict):
         raise InvalidMessageError(f"a CloudEvent of type {EVENT_TYPE} was expected")
     client_id, seq, version = data.get("client_id"), data.get("seq"), data.get("version")
+    traceparent = event.get("traceparent")
     if type(client_id) is not str or type(seq) is not int or type(version) is not int:
         raise InvalidMessageError("its data lacks client_id, seq or version")
     try:
-        return Announcement(check_client_id(client_id), seq, version)
+        return Announcement(check_client_id(client_id), seq, version, traceparent if type(traceparent) is str else None)
     except InvalidClientIdError as error:
         raise InvalidMessageError(f"client_id: {error.problem}") from None
 

@@ -8,10 +8,13 @@ from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from random import random
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import orjson
 import requests
 import urllib3
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from requests.adapters import HTTPAdapter
 
 from .errors import NoAnswerError
@@ -24,6 +27,12 @@ _PAUSES = (0.2, 0.8)  # seconds before the second and third try
 _CHUNK = 16_384
 _POOL = 64  # connections kept for one host
 _UNAUTHORIZED, _TOO_EARLY = 401, 425
+_FIRST_ERROR = 400
+
+_TRACER = trace.get_tracer("client_flow")
+_TRACE_CONTEXT = (
+    TraceContextTextMapPropagator()
+)  # and no baggage: what else a caller's context holds is not the target's
 
 
 class Request(NamedTuple):
@@ -139,14 +148,36 @@ class HttpCaller:
         left = end - self._clock()
         if left <= 0:
             raise NoAnswerError("out_of_time", Effect.NONE)
+        # Its address may hold ids, so the span goes without.
+        with _TRACER.start_as_current_span(
+            request.method,
+            kind=trace.SpanKind.CLIENT,
+            attributes={"http.request.method": request.method, "server.address": urlsplit(request.url).hostname or ""},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                response = self._send(request, credential, min(self._timeout, left), end)
+            except NoAnswerError as error:
+                span.set_status(trace.StatusCode.ERROR)
+                span.set_attribute("error.type", error.code)
+                raise
+            span.set_attribute("http.response.status_code", response.status)
+            if response.status >= _FIRST_ERROR:
+                span.set_status(trace.StatusCode.ERROR)
+            return response
+
+    def _send(self, request: Request, credential: Credential | None, timeout: float, end: float) -> Response:
+        headers = dict(request.headers)
+        _TRACE_CONTEXT.inject(headers)
         # The messages of these errors hold the address, so none of them is kept as a cause.
         try:
             response = _session().request(
                 request.method,
                 request.url,
                 data=request.body,
-                headers=request.headers,
-                timeout=min(self._timeout, left),
+                headers=headers,
+                timeout=timeout,
                 allow_redirects=False,
                 stream=True,
                 auth=_with(credential),
@@ -165,8 +196,8 @@ class HttpCaller:
             raise NoAnswerError("invalid_request", Effect.NONE) from None
         with response:
             body, truncated = self._read(response, end)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Response(response.status_code, headers, body, truncated)
+        received = {name.lower(): value for name, value in response.headers.items()}
+        return Response(response.status_code, received, body, truncated)
 
     def _read(self, response: requests.Response, end: float) -> tuple[bytes, bool]:
         body = bytearray()

@@ -1,4 +1,4 @@
-"""Values that are nobody's business appear in no log record, no error that leaves a function and no error answer.
+"""Values that are nobody's business appear in no log record, span, metric, answer or error that leaves a function.
 
 Each field, key, secret and client id holds a text of its own that occurs nowhere else, and everything that can fail does,
 with a message that quotes what it was given.
@@ -21,8 +21,9 @@ from tests.support.canary import AT, MASTER, SECRETS, Place, canary, leaks, mess
 from tests.support.canary_domain import PASSWORD, domain
 from tests.support.local_app import Reply
 from tests.support.rest_target import Fault
+from tests.support.telemetry import Exported, exported
 
-__all__ = ["place"]
+__all__ = ["exported", "place"]
 
 Request = Callable[..., Reply]
 
@@ -95,7 +96,7 @@ def refused(request: Request) -> Sequence[Reply]:
     ]
 
 
-def test_no_value_is_in_a_log_or_an_error_answer_when_everything_fails(place: Place) -> None:
+def test_no_value_is_in_a_log_a_span_or_an_error_answer_when_everything_fails(place: Place, exported: Exported) -> None:
     """Requests that are refused in each way, rules, mappings, processors, pulls and targets that fail: nothing leaks."""
     runtime, target = place.runtime, place.target
     target.script_tokens(Fault(status=401, body=b"no"), Fault(status=500))
@@ -121,6 +122,17 @@ def test_no_value_is_in_a_log_or_an_error_answer_when_everything_fails(place: Pl
     assert len(target.requests) > 5
     assert place.caplog.records
     assert not leaks(place.logged())
+    names = {span.name.partition(" ")[0] for span in exported.spans}
+    assert names >= {"receive", "pull", "append", "catch-up", "publish", "deliver", "POST", "PUT"}
+    assert exported.points("client_flow.deliveries")
+    assert exported.points("client_flow.rejections")
+    assert not leaks(exported.texts())
+    # Each client that gave trouble is named by its reference, so that a person can find it.
+    client_ref = runtime.references.client(canary("client-rule"))
+    assert any(client_ref in line for line in place.logged())
+    entries = list(runtime.backend.access.entries())
+    assert entries
+    assert not leaks([str(entry) for entry in entries])
 
 
 def test_no_secret_is_in_a_delivery_log_entry(place: Place) -> None:

@@ -9,7 +9,20 @@ from functions_app.runtime import Runtime
 from functions_app.views import log_json, state_json
 from integrations import DeliveryResult, UnknownIntegrationError
 
-from .output import ATTENTION, AsJson, Client, Yes, command, console, dry_run, opened, print_json, print_table
+from .output import (
+    ATTENTION,
+    AsJson,
+    Client,
+    Yes,
+    caller,
+    command,
+    console,
+    dry_run,
+    opened,
+    opened_for,
+    print_json,
+    print_table,
+)
 
 app = typer.Typer()
 
@@ -28,7 +41,7 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """Show where a client stands with each integration, and what was sent."""
-    runtime = opened()
+    runtime = opened_for("deliveries", client)
     store = runtime.backend.deliveries
     states = [state for state in store.of_client(client) if integration in {None, state.integration}]
     page = store.entries(client, integration=integration, cursor=cursor, limit=limit)
@@ -65,8 +78,8 @@ def deliver(
     as_json: AsJson = False,
 ) -> None:
     """Ring every client of an integration: for a new one, a changed mapping, a rollback; or look at one client."""
-    runtime = opened()
     if client is not None:
+        runtime = opened_for(f"deliver --dry-run to {integration}", client)
         found = runtime.deliverer.dry_run(client, integration)
         if as_json:
             print_json(found._asdict())
@@ -77,12 +90,14 @@ def deliver(
         return
     if everything is changed:
         raise typer.BadParameter("either --all or --changed")
+    runtime = opened()
     known = tuple(each.name for each in runtime.domain.integrations)
     if integration not in known:
         raise UnknownIntegrationError(integration, known)
     if not yes:
         dry_run(f"every client is rung for {integration}")
         return
+    runtime.accesses.record(caller(), f"deliver {'--all' if everything else '--changed'} to {integration}")
     rung, after = 0, ""
     while page := runtime.backend.projections.client_ids(after=after):
         after = page[-1]
@@ -114,7 +129,7 @@ def pause(
     integration: Name, reason: Annotated[str, typer.Option(help="Why, for those who wonder.")] = "paused by an operator"
 ) -> None:
     """Make no calls to an integration until it is resumed; what is announced meanwhile waits."""
-    opened().deliverer.pause(integration, reason)
+    opened_for(f"pause {integration}").deliverer.pause(integration, reason)
     console.print(f"{integration} is paused")
 
 
@@ -122,5 +137,5 @@ def pause(
 @command
 def resume(integration: Name) -> None:
     """End the pause of an integration, an operator's or its target's."""
-    opened().deliverer.resume(integration)
+    opened_for(f"resume {integration}").deliverer.resume(integration)
     console.print(f"{integration} is called again")

@@ -1,6 +1,5 @@
 """Commands for operators: annul, parked, retry, rejections, lag."""
 
-import getpass
 from contextlib import suppress
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from eventstore import Rejection
 from functions_app.errors import InputRefusedError
-from functions_app.lag import measure_lag
+from functions_app.lag import Status, lag_json, measure_lag
 from functions_app.runtime import Runtime
 from functions_app.views import parked_json
 from projections import Record, Target, UnknownClientError, retry_parked
@@ -22,7 +21,9 @@ from .output import (
     command,
     console,
     dry_run,
+    login,
     opened,
+    opened_for,
     print_fields,
     print_json,
     print_table,
@@ -46,7 +47,8 @@ def annul(
     if not yes:
         dry_run(f"event {version} is annulled for good")
         return
-    record = opened().annul(client, version, reason=reason, by=by or getpass.getuser())
+    runtime = opened_for(f"annul version {version}", client)
+    record = runtime.annul(client, version, reason=reason, by=by or login())
     state = f"parked at version {record.parked.version}" if record.parked else f"at version {record.version}"
     console.print(f"Event {version} is annulled; the record is {state}")
 
@@ -83,10 +85,10 @@ def retry(
     integration: Annotated[str | None, typer.Option(help="Retry the client's delivery to this integration.")] = None,
 ) -> None:
     """Fold parked clients again, or deliver to an integration again. Ends with 3 if a client is still parked."""
-    runtime = opened()
-    if integration is not None:
-        if client is None:
-            raise typer.BadParameter("name the client whose delivery to retry")
+    if integration is not None and client is None:
+        raise typer.BadParameter("name the client whose delivery to retry")
+    runtime = opened_for("retry" if integration is None else f"retry --integration {integration}", client)
+    if integration is not None and client is not None:
         console.print(f"{integration}: {runtime.deliverer.retry(client, integration)}")
         return
     if client is not None:
@@ -112,22 +114,21 @@ def rejections(
     as_json: AsJson = False,
 ) -> None:
     """List what could not be accepted; take it in again, or forget it. Ends with 3 if any stay open."""
-    runtime = opened()
-    store = runtime.backend.rejections
     if dismiss is not None:
         if yes:
-            store.resolve(dismiss)
+            opened_for(f"rejections --dismiss {dismiss}").backend.rejections.resolve(dismiss)
             console.print(f"Rejection {dismiss} is dismissed")
         else:
             dry_run(f"rejection {dismiss} is dismissed and what was delivered is deleted")
         return
     if replay is not None:
-        accepted = runtime.replay(replay)
+        accepted = opened_for(f"rejections --replay {replay}").replay(replay)
         console.print(f"Rejection {replay} is accepted: {len(accepted)} events")
         return
+    runtime = opened_for("rejections --replay-all") if replay_all else opened()
     replayed = _replay_all(runtime, source) if replay_all else 0
     found: list[Rejection] = []
-    while page := store.open(source=source, after=found[-1].number if found else 0):
+    while page := runtime.backend.rejections.open(source=source, after=found[-1].number if found else 0):
         found += page
     if as_json:
         fields = ("number", "source", "key", "rejected_at", "code", "problems")
@@ -162,7 +163,7 @@ def lag(as_json: AsJson = False) -> None:
     """Show how far each stage is behind. Ends with 3 if something needs a person."""
     found = measure_lag(opened())
     if as_json:
-        print_json({**found._asdict(), "problems": found.problems})
+        print_json(lag_json(found))
     else:
         stages = {
             "events to project": found.events,
@@ -172,10 +173,12 @@ def lag(as_json: AsJson = False) -> None:
         }
         for name, state in found.deliveries.items():
             stages[f"{name}: deliveries to make"] = state["waiting"]
+            stages[f"{name}: first of them due for, seconds"] = state["seconds"]
             stages[f"{name}: refused"] = state["failed"]
             stages[f"{name}: paused"] = state["paused"]
         print_fields("Lag", stages)
         for problem in found.problems:
-            console.print(problem, style="red", markup=False)
-    if found.problems:
+            console.print(problem, style="red" if problem in found.standstills else "yellow", markup=False)
+        console.print(f"status: {found.status}", markup=False)
+    if found.status is not Status.OK:
         raise typer.Exit(ATTENTION)

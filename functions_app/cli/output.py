@@ -1,5 +1,6 @@
 """What commands print: tables for people, JSON for programs, errors in one line; exit codes tell."""
 
+import getpass
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import wraps
@@ -64,6 +65,34 @@ def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
 def opened() -> Runtime:
     """The runtime that the environment describes, closed when the command ends."""
     return _open.enter_context(closing(open_runtime(Settings())))
+
+
+def login() -> str:
+    """Who types."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return "unknown"
+
+
+def caller() -> str:
+    """What the access log calls who types."""
+    return f"cli:{login()}"
+
+
+def opened_for(what: str, client_id: str | None = None) -> Runtime:
+    """The runtime that the environment describes, for what is entered in the access log first.
+
+    Args:
+        what: the command and what it is to do, without ids or values of a client.
+        client_id: the client it is about, if it is about one.
+
+    Raises:
+        AccessNotRecordedError: it could not be entered, so it must not be done.
+    """
+    runtime = opened()
+    runtime.accesses.record(caller(), what, client_id)
+    return runtime
 
 
 def print_json(document: Any) -> None:

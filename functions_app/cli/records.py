@@ -23,6 +23,7 @@ from .output import (
     dry_run,
     errors,
     opened,
+    opened_for,
     print_json,
     print_table,
     progress,
@@ -47,7 +48,7 @@ def append(
     as_json: AsJson = False,
 ) -> None:
     """Append the events in a file; running it again adds nothing. Ends with 3 if lines were rejected."""
-    runtime = opened()
+    runtime = opened_for(f"append for {source}")
     teller = runtime.domain.source(source)
     columns = dict(map(_renamed, column or []))
     rejected: list[RejectedLine] = []
@@ -108,12 +109,12 @@ def project(
     as_json: AsJson = False,
 ) -> None:
     """Fold what is new into records. Ends with 3 if clients are parked."""
-    runtime = opened()
-    if accept_fingerprint:
-        check_generation(runtime.domain.projection, runtime.backend.checkpoints, accept=True)
     if refold is not None and not yes:
         dry_run(f"{refold} is folded again from the first event, in place")
         return
+    runtime = opened_for(*_projecting(refold)) if accept_fingerprint or refold is not None else opened()
+    if accept_fingerprint:
+        check_generation(runtime.domain.projection, runtime.backend.checkpoints, accept=True)
     if refold is None:
         with progress() as bar:
             task = bar.add_task("events", total=measure_lag(runtime).events)
@@ -136,6 +137,13 @@ def project(
         console.print(", ".join(f"{name} {value}" for name, value in done.items()))
     if done["parked"] or not done["done"]:
         raise typer.Exit(ATTENTION)
+
+
+def _projecting(refold: str | None) -> tuple[str, str | None]:
+    """What is entered about folding again or accepting changed code, and about whom."""
+    if refold is None:
+        return "project --accept-fingerprint", None
+    return ("project --refold all", None) if refold == "all" else ("project --refold", refold)
 
 
 def _refold(runtime: Runtime, which: str) -> int:
@@ -168,7 +176,7 @@ def view(
     """Show a client's record, now or as of a version or time."""
     if version is not None and time is not None:
         raise typer.BadParameter("either --version or --time")
-    runtime = opened()
+    runtime = opened_for("view", client)
     found: RecordView
     if version is not None:
         found = runtime.reader.as_of_version(client, version)
@@ -213,7 +221,7 @@ def audit(
         since=time_text("since", since) if since else None,
         until=time_text("until", until) if until else None,
     )
-    reader = opened().reader
+    reader = opened_for("audit", client).reader
     page = reader.audit(client, where, cursor=cursor, limit=limit)
     if not page.entries:
         reader.current(client)  # nothing of a client is an answer, of nobody it is none
@@ -246,7 +254,7 @@ def _audit_rows(entry: AuditEntry) -> list[list[Any]]:
 @command
 def blame(client: Client, as_json: AsJson = False) -> None:
     """Show for each field of a record the event that asserted it last."""
-    found = [blame_json(each) for each in opened().reader.blame(client)]
+    found = [blame_json(each) for each in opened_for("blame", client).reader.blame(client)]
     if as_json:
         print_json({"fields": found})
         return

@@ -30,14 +30,16 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     runtime = opened()
     _ = runtime.projector  # refuses code that does not fit the records, before anything is served
-    key = runtime.settings.key
+    settings = runtime.settings
+    # Query functions that look at roles themselves know no key but this one.
+    key = settings.secret("CLIENT_FLOW_KEY") if settings.platform_auth else settings.key
     if key is None:
         key = SecretStr(secrets.token_urlsafe(24))
         console.print(f"x-functions-key: {key.get_secret_value()}  (set CLIENT_FLOW_KEY to choose it)", markup=False)
     host = LocalHost(
-        build_app(runtime.domain, lambda: runtime),
+        build_app(runtime.domain, lambda: runtime, platform_auth=settings.platform_auth),
         keys=HostKeys(master=key),
-        settings=runtime.settings.environment,
+        settings=settings.environment,
         loops=[*data_loops(runtime), *queue_consumers(runtime)],
     )
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionStore, open_events
 from functions_app.backend import Backend
+from functions_app.sqlite_access import SqliteAccessLog, open_access
 from integrations import DeliveryState, SqliteDeliveryStore, SqliteSessionQueues, SqliteTopic, Strategy, open_deliveries
 from projections import SqliteProjectionStore, open_projections
 from tests.crash.flow_domain import clients
@@ -87,6 +88,7 @@ def open_backend(directory: Path, clock: Callable[[], datetime]) -> Backend:
         topic=topic,
         subscriptions=Impatient(topic),
         queues=SqliteSessionQueues(deliveries_file, clock=clock),
+        access=SqliteAccessLog(open_access(directory)),
         close=lambda: None,  # the process is killed
     )
 

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
-from functions_app import Delivered, Runtime, Settings
+from functions_app import Delivered, Runtime, Settings, telemetry
 from functions_app.demo_target import DemoTarget
 from functions_app.embedded import open_embedded
+from functions_app.intake import Trace
 from functions_app.lag import measure_lag
 from functions_app.sample import domain
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Projection, Projector, Target
 from tests.support.cosmos import Containers, containers_in, on_cosmos
+from tests.support.telemetry import Exported, exported
 from tests.wire.cosmos import CosmosServer
+
+__all__ = ["exported"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cosmos_wire]
 
@@ -123,6 +127,34 @@ COSTS = {
     "record": (1, 4),
     "audit page": (1, 30),
 }
+
+
+def test_one_trace_goes_through(runtime: Runtime, exported: Exported) -> None:
+    """From the request to the call, over what Cosmos DB keeps of events, outbox and deliveries."""
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with telemetry.received("crm", {"traceparent": caller}):
+        trace = Trace(traceparent=telemetry.current_traceparent())
+        runtime.intake.accept(domain.source("crm"), change(1, 1, contact={"email": "ana@x.example"}), trace)
+    assert runtime.sweep().done
+    for received in runtime.backend.subscriptions.receive("crm", limit=10):
+        runtime.deliverer.answer("1", "crm", received.message.body)
+    spans = {span.name: f"{span.context.trace_id:032x}" for span in exported.spans}
+    names = ("receive crm", "append", "catch-up", "publish", "deliver crm", "POST")
+    assert {spans[name] for name in names} == {caller.split("-")[1]}
+
+
+def test_a_read_costs_one_request_more_for_its_entry(runtime: Runtime, server: CosmosServer | None) -> None:
+    """The access log takes one request, wherever the reference of the client lies."""
+    if server is None:
+        pytest.skip("an account does not count the requests")
+    runtime.accesses.record("key", "record", "1")
+    with server.meter.measure() as used:
+        runtime.accesses.record("key", "record", "2")
+    assert used.data_requests.total() == 1
+    assert [entry.client_ref for entry in runtime.backend.access.entries()] == [
+        runtime.references.client("2"),
+        runtime.references.client("1"),
+    ]
 
 
 class Stages:

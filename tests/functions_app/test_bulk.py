@@ -210,7 +210,7 @@ def test_broken_rows_take_no_other_row_with_them(imported: Import) -> None:
     done = imported("broken.csv", content)
     assert [number for number, _ in imported.rejected] == [3, 5, 6, 7, 10]
     assert {code for _, code in imported.rejected} == {"malformed_csv"}
-    assert [event.client_id for event in imported.events()] == ["1", "3", "7"]
+    assert sorted(event.client_id for event in imported.events()) == ["1", "3", "7"]
     assert (done.lines, done.appended, done.rejected) == (8, 3, 5)
     kept = imported.runtime.backend.rejections.open()
     assert CANARY.encode() in kept[0].payload

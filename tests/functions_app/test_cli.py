@@ -499,7 +499,7 @@ def test_help_names_every_command(cli: CommandLine) -> None:
     text = cli("--help").stdout
     for name in (
         *("demo", "serve", "append", "project", "view", "audit", "blame", "annul", "parked", "retry"),
-        *("deliveries", "deliver", "pause", "resume", "rejections", "lag"),
+        *("deliveries", "deliver", "pause", "resume", "rejections", "lag", "access"),
     ):
         assert f" {name} " in text
         assert "Usage" in cli(name, "--help").stdout

@@ -7,14 +7,16 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.cosmos import CosmosClient, PartitionKey
 
 from eventstore import EVENTS_CONTAINER, INTAKE_CONTAINER
+from functions_app.azure_host import CONTAINERS as ALL_CONTAINERS
 from functions_app.bicep import cosmos_bicep
+from functions_app.cosmos_access import ACCESS_CONTAINER
 from functions_app.provision import indexing_policy, inspect, provision
 from projections import PROJECTIONS_CONTAINER
 from tests.wire.cosmos import CosmosServer
 
 pytestmark = pytest.mark.cosmos_wire
 
-CONTAINERS = (EVENTS_CONTAINER, INTAKE_CONTAINER, PROJECTIONS_CONTAINER)
+CONTAINERS = (EVENTS_CONTAINER, INTAKE_CONTAINER, PROJECTIONS_CONTAINER, ACCESS_CONTAINER)
 
 
 @pytest.fixture
@@ -45,6 +47,18 @@ def test_what_is_missing_is_made(client: CosmosClient) -> None:
     made = client.get_database_client("flow").get_container_client("events").read()
     assert made["partitionKey"]["paths"] == ["/client_id"]
     assert made["uniqueKeyPolicy"]["uniqueKeys"] == [{"paths": ["/event_id"]}]
+
+
+def test_what_is_forgotten_by_the_service_is_provisioned_so(client: CosmosClient) -> None:
+    """The access log's time to live is made, checked and mended like everything else."""
+    assert ACCESS_CONTAINER in ALL_CONTAINERS
+    provision(client, "flow", CONTAINERS)
+    database = client.get_database_client("flow")
+    assert database.get_container_client("access").read()["defaultTtl"] == 400 * 86_400
+    database.replace_container("access", PartitionKey("/client_ref"), default_ttl=60)
+    assert states(client)["access"] == "differs"
+    provision(client, "flow", CONTAINERS)
+    assert states(client)["access"] == "as it should be"
 
 
 def test_an_index_that_differs_is_changed(client: CosmosClient) -> None:

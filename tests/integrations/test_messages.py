@@ -113,8 +113,12 @@ def test_the_limit_counts_bytes() -> None:
 
 
 def test_an_announcement_is_read_back() -> None:
-    """Who is only rung learns client, seq and version."""
-    assert read_announcement(topic_message(entry(), source=SOURCE).body) == Announcement("CC.1", 7, 9)
+    """Who is only rung learns client, seq and version, and in which trace."""
+    told = entry()
+    announced = Announcement("CC.1", 7, 9, told.traceparent)
+    assert read_announcement(topic_message(told, source=SOURCE).body) == announced
+    untraced = topic_message(told._replace(traceparent=None), source=SOURCE)
+    assert read_announcement(untraced.body) == announced._replace(traceparent=None)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from eventstore import (
     open_cosmos,
 )
 from functions_app.backend import Backend
+from functions_app.cosmos_access import ACCESS_CONTAINER, CosmosAccessLog
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Projection
 from tests.support.flow import now
@@ -144,6 +145,7 @@ def on_cosmos(
         projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), projection, clock=clock),
         checkpoints=checkpoints,
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
+        access=CosmosAccessLog(container(ACCESS_CONTAINER)),
     )
 
 
