@@ -48,12 +48,16 @@ if TYPE_CHECKING:
     from .rest_http import Response
     from .rest_oauth import OAuth2ClientCredentials, OAuth2Password
     from .servicebus import ServiceBusSubscriptions, ServiceBusTopic
+    from .servicebus_admin import administration_errors, is_emulator, open_administration
     from .sqlite import SqliteDeliveryStore, open_deliveries
     from .sqlite_topic import SqliteTopic
 
 # Adapters load on first use: an application pays only for what it runs on.
 _ADAPTERS = {
     "ServiceBusSubscriptions": "servicebus",
+    "administration_errors": "servicebus_admin",
+    "is_emulator": "servicebus_admin",
+    "open_administration": "servicebus_admin",
     "ServiceBusTopic": "servicebus",
     "CosmosDeliveryStore": "cosmos",
     "DELIVERIES_CONTAINER": "cosmos",
@@ -139,6 +143,9 @@ __all__ = [
     "UnknownIntegrationError",
     "UnknownSubscriptionError",
     "Verdict",
+    "administration_errors",
+    "is_emulator",
+    "open_administration",
     "open_deliveries",
     "outcome_of",
     "raised",

@@ -19,6 +19,7 @@ from azure.servicebus import exceptions as sdk
 from .errors import MessageLockLostError, MessageTooLargeError, TopicUnavailableError, UnknownSubscriptionError
 from .messages import TopicMessage
 from .ports import ReceivedMessage
+from .servicebus_admin import DuplicateDetection
 from .servicebus_client import ReceiverLink, bus_errors, from_bus, open_bus, to_bus
 
 _SENDERS = 4  # each has a connection of its own, of which a namespace takes a limited number
@@ -33,8 +34,8 @@ _Settlement = Callable[[ServiceBusReceiver, ServiceBusReceivedMessage], None]
 class ServiceBusTopic:
     """`Topic` on a Service Bus topic; one object serves all threads of a process.
 
-    The topic must have duplicate detection: a send whose answer was lost is sent again under the same message id.
-    Rights to send do not show whether it has, so this is for provisioning to ensure.
+    The topic must have duplicate detection: a send whose answer was lost is sent again under the same message id. The
+    first send looks whether it has; where the rights are not enough to see it, a warning says so once.
 
     Nothing is opened before the first send. Links are kept, at most four; the SDK opens those again that the service
     closed, which it does after ten idle minutes.
@@ -50,6 +51,7 @@ class ServiceBusTopic:
     def __init__(self, connection: str, topic: str) -> None:
         self._client = open_bus(connection, retries=_SEND_RETRIES)
         self._topic = topic
+        self._duplicates = DuplicateDetection(connection, topic)
         self._choosing = Lock()
         self._places = BoundedSemaphore(_SENDERS)
         self._idle: deque[ServiceBusSender] = deque()
@@ -58,10 +60,11 @@ class ServiceBusTopic:
         """See `Topic.send`: as few batches as hold the messages, one after the other.
 
         Raises:
-            TopicUnavailableError: the topic is out of reach.
+            TopicUnavailableError: the topic is out of reach, or has no duplicate detection.
             MessageTooLargeError: a message is larger than the topic takes; those before it may have arrived.
         """
         if messages:
+            self._duplicates.check()
             with self._sender() as sender:
                 for batch in _batches(sender, messages):
                     try:
