@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from .bicep import bicep_text
-from .bus_entities import BusEntity
+from .bus_entities import BusEntity, sql_of
 
 _API = "2024-01-01"
 
@@ -32,10 +32,9 @@ def _parts(entity: BusEntity) -> Iterable[str]:
     yield _resource(symbol, types[entity.kind], parent, entity.name, lines)
     # A rule of its own takes the place of $Default when the template creates the subscription.
     for name in entity.admits:
-        lines = [
-            "filterType: 'CorrelationFilter'",
-            f"correlationFilter: {{ properties: {{ {bicep_text(name)}: 'true' }} }}",
-        ]
+        # Bicep's correlation filters compare texts only, and ours are booleans.
+        filtered = f"sqlFilter: {{ sqlExpression: {bicep_text(sql_of(name))} }}"
+        lines = ["filterType: 'SqlFilter'", filtered]
         yield _resource(f"{symbol}_{_word(name)}", "topics/subscriptions/rules", symbol, name, lines)
 
 

@@ -41,6 +41,11 @@ class BusEntity(NamedTuple):
         return f"{self.topic}/subscriptions/{self.name}" if self.topic else self.name
 
 
+def sql_of(property_name: str) -> str:
+    """The SQL filter for messages on which a property is true."""
+    return f"[{property_name}] = TRUE"
+
+
 def bus_entities(
     topic: str, integrations: Iterable[Integration], queues: Iterable[str] = (), *, emulator: bool = False
 ) -> list[BusEntity]:

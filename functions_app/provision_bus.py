@@ -8,12 +8,13 @@ from azure.servicebus.management import (
     CorrelationRuleFilter,
     RuleProperties,
     ServiceBusAdministrationClient,
+    SqlRuleFilter,
     TrueRuleFilter,
 )
 
 from integrations import administration_errors
 
-from .bus_entities import BusEntity
+from .bus_entities import BusEntity, sql_of
 from .provision import Finding, difference, state_of
 
 _DEFAULT_RULE = "$Default"  # made by the service with each subscription; admits everything
@@ -74,7 +75,7 @@ def _compare(there: Any, name: str, expected: object) -> str | None:
 def _rule_problems(client: ServiceBusAdministrationClient, entity: BusEntity) -> list[str]:
     rules = list(client.list_rules(entity.topic, entity.name))
     missing = [f"rule {name}: is missing" for name in _missing_rules(rules, entity)]
-    besides = [rule.name for rule in rules if not _is_wanted(rule, entity)]
+    besides = [rule.name for rule in rules if not is_wanted(rule, entity)]
     return missing + [
         f"rule {name}: admits everything" if name == _DEFAULT_RULE else f"rule {name}: is not ours; remove it yourself"
         for name in besides
@@ -118,10 +119,10 @@ def _missing_rules(rules: Sequence[RuleProperties], entity: BusEntity) -> list[s
     return [name for name in entity.admits if name not in names]
 
 
-def _is_wanted(rule: RuleProperties, entity: BusEntity) -> bool:
-    found = rule.filter
-    return (
-        rule.name in entity.admits
-        and isinstance(found, CorrelationRuleFilter)
-        and dict(found.properties or {}) == {rule.name: True}
-    )
+def is_wanted(rule: RuleProperties, entity: BusEntity) -> bool:
+    """Whether it is one of ours: a correlation filter as made here, or the SQL filter that Bicep makes."""
+    if rule.name not in entity.admits:
+        return False
+    if isinstance(rule.filter, CorrelationRuleFilter):
+        return dict(rule.filter.properties or {}) == {rule.name: True}
+    return isinstance(rule.filter, SqlRuleFilter) and rule.filter.sql_expression == sql_of(rule.name)

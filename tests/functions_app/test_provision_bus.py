@@ -5,11 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from azure.servicebus.management import ServiceBusAdministrationClient, SqlRuleFilter, TrueRuleFilter
+from azure.servicebus.management import RuleProperties, ServiceBusAdministrationClient, SqlRuleFilter, TrueRuleFilter
 
 from functions_app.bus_bicep import bus_bicep
 from functions_app.bus_entities import BusEntity, bus_entities
-from functions_app.provision_bus import inspect_bus, provision_bus
+from functions_app.provision_bus import inspect_bus, is_wanted, provision_bus
 from functions_app.sample import domain
 from integrations import TopicUnavailableError, open_administration
 from tests.support.command_line import CommandLine
@@ -108,6 +108,17 @@ def test_a_rule_of_somebody_else_stays(client: ServiceBusAdministrationClient) -
     assert "theirs" in {rule.name for rule in client.list_rules(TOPIC, "crm")}
 
 
+def test_a_rule_that_bicep_made_is_ours() -> None:
+    """Bicep says the same in SQL."""
+
+    def rule(expression: str) -> RuleProperties:
+        return RuleProperties("contact", filter=SqlRuleFilter(expression), action=None, created_at_utc=None)
+
+    entity = BusEntity("subscription", "crm", {}, {}, TOPIC, ("contact",))
+    assert is_wanted(rule("[contact] = TRUE"), entity)
+    assert not is_wanted(rule("[contact] = FALSE"), entity)
+
+
 def test_a_rule_of_our_name_with_another_filter_is_told(client: ServiceBusAdministrationClient) -> None:
     """A name alone makes no rule ours."""
     provision_bus(client, ENTITIES)
@@ -166,6 +177,15 @@ def test_the_command(broker: Broker, tmp_path: Path) -> None:
     told = command.json("provision")
     assert {each["state"] for each in told["entities"]} == {"as it should be"}
     assert "containers" not in told
+
+
+def test_rules_in_bicep_compare_booleans() -> None:
+    """Its correlation filters know texts only, so it says it in SQL."""
+    text = bus_bicep([BusEntity("subscription", "crm", {}, {}, "clients", ("contact",))])
+    assert properties(text, "subscription_crm_contact") == {
+        "filterType: 'SqlFilter'",
+        "sqlFilter: { sqlExpression: '[contact] = TRUE' }",
+    }
 
 
 def properties(text: str, symbol: str) -> set[str]:

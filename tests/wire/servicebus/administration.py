@@ -79,7 +79,7 @@ class Administration:
         method: str,
         path: str,
         query: Mapping[str, list[str]],
-        update: bool,
+        is_update: bool,  # noqa: FBT001 - a fact about the request
         body: bytes,
     ) -> HttpAnswer:
         if match := _RULES.fullmatch(path):
@@ -96,14 +96,14 @@ class Administration:
             return HttpAnswer(HTTPStatus.OK)
         if method != "PUT":
             raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED)
-        if update != (entity is not None):
-            raise _Refused(HTTPStatus.NOT_FOUND if update else HTTPStatus.CONFLICT)
+        if is_update != (entity is not None):
+            raise _Refused(HTTPStatus.NOT_FOUND if is_update else HTTPStatus.CONFLICT)
         description = _content(body)
         if entity is None:
             entity = self._create(path, description)
         else:
             entity.settings = _changed(entity.settings, description)
-        return HttpAnswer(HTTPStatus.OK if update else HTTPStatus.CREATED, _entry(path, _description(entity)))
+        return HttpAnswer(HTTPStatus.OK if is_update else HTTPStatus.CREATED, _entry(path, _description(entity)))
 
     def _create(self, path: str, description: ET.Element) -> Entity:
         settings = _settings(Settings(max_delivery_count=10, time_to_live=None), description)
