@@ -118,7 +118,7 @@ class DuplicateDetection:
             )
 
 
-class _PlainTransport(RequestsTransport):
+class _PlainTransport(RequestsTransport):  # type: ignore[misc]  # the SDK hides its type behind a lazy import
     """Without TLS, which the emulator does not speak and the SDK's client for managing always does."""
 
     def send(self, request: Any, **kwargs: Any) -> Any:

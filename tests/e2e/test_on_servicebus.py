@@ -37,7 +37,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.servicebus_wire]
 
 TOPIC = sample.projection.name
 PEOPLE = range(1, 6)
-STEPS = 30
 CLAIM = timedelta(seconds=31)  # after which a call without answer can no longer land
 BUSY_FOR_GOOD = 5  # more often than the SDK tries
 
@@ -52,9 +51,10 @@ def path(subscription: str) -> str:
     return f"{TOPIC}/subscriptions/{subscription}"
 
 
-def integration(name: str, target: RestTarget, timeout: float = 5.0) -> Integration:
-    """Sends whole persons under our id."""
-    rest = RESTIntegration(target.url, update="PUT /people/{client_id}", timeout=timeout, sleep=lambda _: None)
+def integration(name: str, target: RestTarget, *, creates: bool = False, timeout: float = 5.0) -> Integration:
+    """Sends whole persons, under our id or under one that the target gives."""
+    create, update = ("POST /people", "PUT /people/{remote}") if creates else (None, "PUT /people/{client_id}")
+    rest = RESTIntegration(target.url, create=create, update=update, timeout=timeout, sleep=lambda _: None)
     return Integration(name=name, cares_about=("identity", "contact"), mapping=to_crm, strategy=rest)
 
 
@@ -85,10 +85,13 @@ def opened(broker: Broker, data: Path) -> Iterator[Callable[[Domain, Clock], Run
 class Run:
     """A run of changes and faults drawn from a seed, one after the other in one thread."""
 
-    def __init__(self, broker: Broker, runtime: Runtime, clock: Clock, targets: Mapping[str, RestTarget], seed: int):
+    def __init__(
+        self, broker: Broker, runtime: Runtime, clock: Clock, targets: Mapping[str, RestTarget], seed: int
+    ) -> None:
         self.broker, self.runtime, self.clock, self.targets = broker, runtime, clock, targets
         self.random = Random(seed)
         self.emails: dict[int, str] = {}
+        self.order = list(range(len(self.troubles())))
 
     def step(self, number: int) -> None:
         """One change, some trouble, and whatever doorbells ring."""
@@ -97,7 +100,9 @@ class Run:
         when = f"2026-03-01T12:{number:02}:00Z"
         self.runtime.intake.accept(self.runtime.domain.source("crm"), Delivered({**change, "changed_at": when}))
         self.emails[person] = email
-        self.random.choice(self.troubles())()
+        if number % len(self.order) == 0:
+            self.random.shuffle(self.order)
+        self.troubles()[self.order[number % len(self.order)]]()
         self.runtime.follower.sweep()  # publishes as it commits; what fails there waits in the outbox
         for name in self.targets:
             self.ring(name)
@@ -115,10 +120,15 @@ class Run:
             lambda: self.broker.inject("settled", "drop", path(name)),
             self.broker.restart,
             lambda: self.broker.expire_locks(path(name)),
-            lambda: [self.broker.purge(path(each)) for each in self.targets],
+            self.purge,
             lambda: target.script(Fault(drop="after")),
             lambda: target.script(Fault(status=503)),
         ]
+
+    def purge(self) -> None:
+        """Every doorbell that was rung is lost."""
+        for name in self.targets:
+            self.broker.purge(path(name))
 
     def ring(self, name: str) -> None:
         """Deliver what the integration's subscription announces."""
@@ -155,7 +165,7 @@ def announced(broker: Broker) -> dict[str, list[dict[str, Any]]]:
     return told
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_is_lost_doubled_or_reversed(
     broker: Broker, opened: Callable[[Domain, Clock], Runtime], seed: int
 ) -> None:
@@ -166,9 +176,10 @@ def test_nothing_is_lost_doubled_or_reversed(
         RestTarget(honour_idempotency=True, honour_client_seq=True) as billing,
     ):
         targets = {"crm": crm, "billing": billing}
-        runtime = opened(domain(*(integration(name, target) for name, target in targets.items())), clock)
+        both = [integration(name, target, creates=name == "crm") for name, target in targets.items()]
+        runtime = opened(domain(*both), clock)
         run = Run(broker, runtime, clock, targets, seed)
-        for number in range(STEPS):
+        for number in range(2 * len(run.order)):
             run.step(number)
         run.settle()
 
@@ -176,10 +187,12 @@ def test_nothing_is_lost_doubled_or_reversed(
         for client_id, email in records.items():
             assert runtime.reader.current(client_id).model.contact.email == email  # type: ignore[attr-defined]
         for target in targets.values():
-            assert {key: item["email"] for key, item in target.items("people").items()} == records
+            people = list(target.items("people").values())
+            assert {str(item["number"]): item["email"] for item in people} == records
+            assert len(people) == len(records)
             seqs, effects = defaultdict(list), defaultdict(set)
             for request in target.requests:
-                seqs[request.path].append(int(request.headers["client-seq"]))
+                seqs[request.json["number"]].append(int(request.headers["client-seq"]))
                 effects[request.headers["idempotency-key"]].add(request.body)
             assert all(each == sorted(each) for each in seqs.values())
             assert all(len(bodies) == 1 for bodies in effects.values())

@@ -285,8 +285,10 @@ class Broker:
         arriving = asyncio.all_tasks() - {asyncio.current_task()}
         if arriving:  # connections that were accepted and have not been handed over
             await asyncio.wait(arriving)
-        for connection in [*self._namespace.connections, *self._arriving]:
+        for connection in list(self._namespace.connections):
             connection.drop()
+        for undecided in list(self._arriving):
+            undecided.drop()
         await asyncio.sleep(0)  # the turn in which they notice
 
     def _keep_failure(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
