@@ -13,7 +13,7 @@ _HEAD = f"""\
 @description('Name of the Service Bus namespace; it takes tier Standard or Premium')
 param namespaceName string
 
-resource namespace 'Microsoft.ServiceBus/namespaces@{_API}' existing = {{
+resource bus 'Microsoft.ServiceBus/namespaces@{_API}' existing = {{
   name: namespaceName
 }}
 """
@@ -26,11 +26,11 @@ def bus_bicep(entities: Sequence[BusEntity]) -> str:
 
 def _parts(entity: BusEntity) -> Iterable[str]:
     symbol = _symbol(entity)
-    parent = f"topic_{_word(entity.topic)}" if entity.topic else "namespace"
+    parent = f"topic_{_word(entity.topic)}" if entity.topic else "bus"
     types = {"topic": "topics", "queue": "queues", "subscription": "topics/subscriptions"}
     lines = [f"{_camel(name)}: {_value(value)}" for name, value in {**entity.fixed, **entity.changeable}.items()]
     yield _resource(symbol, types[entity.kind], parent, entity.name, lines)
-    # A rule of its own takes the place of $Default when the template creates the subscription.
+    # If the service keeps its $Default rule beside these, `provision` finds and replaces it.
     for name in entity.admits:
         # Bicep's correlation filters compare texts only, and ours are booleans.
         filtered = f"sqlFilter: {{ sqlExpression: {bicep_text(sql_of(name))} }}"

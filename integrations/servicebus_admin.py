@@ -16,25 +16,28 @@ from .errors import IntegrationDefinitionError, TopicUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_SECONDS = 5  # to connect; management lies on another port than messages, which a firewall may swallow
+_SECONDS = (
+    5  # to connect, and for an answer; management lies on another port than messages, which a firewall may swallow
+)
 _LATER = 60.0
 _AMQP_PORT, _EMULATOR_PORT = 5672, 5300  # the emulator's ports for messages and for management
 _REFUSED = {401, 403}
 
 
-def open_administration(connection: str) -> ServiceBusAdministrationClient:
+def open_administration(connection: str, *, retries: int = 3) -> ServiceBusAdministrationClient:
     """A client that manages the entities of a namespace; connects to nothing yet.
 
     Args:
         connection: connection string, or host name of the namespace for managed identity. A connection string of the
             emulator may name the port for messages: management is then expected on 5300.
+        retries: how often the SDK repeats a failed request by itself.
 
     Raises:
         IntegrationDefinitionError: it looks like a connection string but is none.
     """
     for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    options: dict[str, Any] = {"connection_timeout": _SECONDS, "retry_total": 1}
+    options: dict[str, Any] = {"connection_timeout": _SECONDS, "read_timeout": _SECONDS, "retry_total": retries}
     if "=" not in connection:
         from azure.identity import DefaultAzureCredential
 
@@ -105,7 +108,7 @@ class DuplicateDetection:
 
     def _look(self) -> None:
         try:
-            with open_administration(self._connection) as administration, administration_errors():
+            with open_administration(self._connection, retries=0) as administration, administration_errors():
                 detects = administration.get_topic(self._topic).requires_duplicate_detection
         except ResourceNotFoundError:
             return  # sending tells so
