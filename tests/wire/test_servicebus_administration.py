@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 from azure.core.exceptions import (
@@ -64,8 +65,8 @@ def test_rules_come_back_as_they_were_made(client: ServiceBusAdministrationClien
     """Properties of a correlation filter keep their types, an SQL expression its text."""
     client.create_topic("clients")
     client.create_subscription("clients", "crm")
-    properties = {"flag": True, "number": 7, "text": "a"}
-    client.create_rule("clients", "crm", "one", filter=CorrelationRuleFilter(properties=dict(properties)))
+    properties: dict[str, str | int | float | datetime | timedelta] = {"flag": True, "number": 7, "text": "a"}
+    client.create_rule("clients", "crm", "one", filter=CorrelationRuleFilter(properties=properties))
     client.create_rule("clients", "crm", "two", filter=SqlRuleFilter("vip = TRUE"))
     rules = {rule.name: rule.filter for rule in client.list_rules("clients", "crm")}
     assert set(rules) == {"$Default", "one", "two"}
