@@ -42,11 +42,11 @@ _TIMEOUT = 10.0  # seconds a hanging call may last, which is longer than the oth
 _MOST = 1.5  # what another integration's p99 may grow to
 
 
-def figures(changes: int, one_by_one: int, deliveries: int) -> Iterator[Figure]:
+def figures(changes: int, one_by_one: int, deliveries: int, rounds: int) -> Iterator[Figure]:
     """Publish changes, then some of them with a sender each; deliver to one target beside one that hangs."""
     with leaked_sockets_ignored():
         yield from _publishing(changes, one_by_one)
-        yield from _delivering(deliveries)
+        yield from _delivering(deliveries, rounds)
 
 
 def _publishing(changes: int, one_by_one: int) -> Iterator[Figure]:
@@ -63,7 +63,7 @@ def _publishing(changes: int, one_by_one: int) -> Iterator[Figure]:
         sends, links = broker.meter.count("sends", _TOPIC), broker.meter.count("links", _TOPIC)
         broker.reset()
         singly = [portion[:1] for portion in portions]
-        single_seconds = _timed(lambda: [topic.send(each) for each in singly])
+        single_seconds = _timed(lambda: _send_each(topic, singly))
         topic.close()
         broker.reset()
         with ServiceBusClient.from_connection_string(broker.connection_string) as client:
@@ -79,6 +79,11 @@ def _publishing(changes: int, one_by_one: int) -> Iterator[Figure]:
     yield Figure(
         "topic, links opened", links, "in all", f"{label}, per change", old_links / one_by_one * changes / links
     )
+
+
+def _send_each(topic: ServiceBusTopic, portions: Sequence[Sequence[TopicMessage]]) -> None:
+    for portion in portions:
+        topic.send(portion)
 
 
 def _send_the_old_way(client: ServiceBusClient, number: int) -> None:
@@ -104,16 +109,22 @@ class _Body(BaseModel):
     client: str
 
 
-def _delivering(deliveries: int) -> Iterator[Figure]:
-    undisturbed, beside = (_p99_of_the_other(deliveries, hangs=hangs) for hangs in (False, True))
+def _delivering(deliveries: int, rounds: int) -> Iterator[Figure]:
+    """The ratio is the median of the rounds' ratios: a single 99th percentile is at the mercy of the machine."""
+    measured: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(rounds):
+        for hangs in (False, True) if number % 2 == 0 else (True, False):
+            measured[hangs].append(_p99_of_the_other(deliveries, hangs=hangs))
+    ratio = statistics.median(alone / beside for alone, beside in zip(measured[False], measured[True], strict=True))
+    undisturbed, beside = (statistics.median(measured[hangs]) for hangs in (False, True))
     yield Figure(
         "delivery beside a target that hangs, p99",
         beside * 1000,
         "ms",
         f"undisturbed, {undisturbed * 1000:.2f} ms",
-        undisturbed / beside,
+        ratio,
         1 / _MOST,
-        beside <= _MOST * undisturbed,
+        ratio >= 1 / _MOST,
     )
 
 
