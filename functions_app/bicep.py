@@ -11,7 +11,7 @@ def cosmos_bicep(database: str, containers: Sequence[Mapping[str, Any]]) -> str:
         database: name of the database.
         containers: their descriptions.
     """
-    parts = [_HEAD.replace("DATABASE", _text(database)), *(_container(each) for each in containers)]
+    parts = [_HEAD.replace("DATABASE", bicep_text(database)), *(_container(each) for each in containers)]
     return "\n".join(parts)
 
 
@@ -66,10 +66,10 @@ def _container(description: Mapping[str, Any]) -> str:
     ttl = description.get("default_ttl")
     replacements = {
         "SYMBOL": name.replace("-", "_"),
-        "NAME": _text(name),
-        "PARTITION_KEY": _text(description["partition_key"]),
-        "UNIQUE_KEYS": ", ".join(f"{{ paths: [{_text(path)}] }}" for path in description["unique_keys"]),
-        "INCLUDED": ", ".join(f"{{ path: {_text(path)} }}" for path in description["indexed"]),
+        "NAME": bicep_text(name),
+        "PARTITION_KEY": bicep_text(description["partition_key"]),
+        "UNIQUE_KEYS": ", ".join(f"{{ paths: [{bicep_text(path)}] }}" for path in description["unique_keys"]),
+        "INCLUDED": ", ".join(f"{{ path: {bicep_text(path)} }}" for path in description["indexed"]),
         "TTL": "" if ttl is None else f"\n      defaultTtl: {ttl}",
     }
     text = _CONTAINER
@@ -78,6 +78,6 @@ def _container(description: Mapping[str, Any]) -> str:
     return text
 
 
-def _text(value: str) -> str:
+def bicep_text(value: str) -> str:
     """A Bicep string literal."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"

@@ -1,4 +1,4 @@
-"""Provisioning: which containers there have to be, which there are, and what has to be done."""
+"""Provisioning on Cosmos DB: which containers there have to be, which there are, and what has to be done."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,16 +12,16 @@ Description = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
-    """What a container needs.
+    """What a container, topic, subscription or queue needs.
 
     Attributes:
-        container: its name.
+        name: its name.
         state: `missing`, `as it should be`, `differs` if it can be changed, `cannot be used` if it would have to be
             made anew.
         details: what differs: what is there and what was expected.
     """
 
-    container: str
+    name: str
     state: str
     details: tuple[str, ...] = ()
 
@@ -92,11 +92,16 @@ def _inspect(database: DatabaseProxy, description: Description) -> Finding:
     fixed = key_differences(there, description)
     policy = there.get("indexingPolicy", {})
     changeable = [
-        _difference("indexed paths", _paths(policy.get("includedPaths", [])), sorted(description["indexed"])),
-        _difference("default ttl", there.get("defaultTtl"), description.get("default_ttl")),
+        difference("indexed paths", _paths(policy.get("includedPaths", [])), sorted(description["indexed"])),
+        difference("default ttl", there.get("defaultTtl"), description.get("default_ttl")),
     ]
+    return state_of(name, fixed, changeable)
+
+
+def state_of(name: str, fixed: Sequence[str | None], changeable: Sequence[str | None]) -> Finding:
+    """The finding that follows from what differs among the properties that are fixed and among the others."""
     problems = tuple(problem for problem in (*fixed, *changeable) if problem)
-    state = "cannot be used" if fixed else "differs" if problems else "as it should be"
+    state = "cannot be used" if any(fixed) else "differs" if problems else "as it should be"
     return Finding(name, state, problems)
 
 
@@ -104,7 +109,8 @@ def _paths(paths: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(str(path["path"]) for path in paths)
 
 
-def _difference(what: str, there: object, expected: object) -> str | None:
+def difference(what: str, there: object, expected: object) -> str | None:
+    """What there is to say of a property; None if it is as expected."""
     return None if there == expected else f"{what}: {there} is there, {expected} was expected"
 
 

@@ -69,6 +69,11 @@ class Settings:
         return self._environment.get("DATABASE") or DEFAULT_DATABASE
 
     @property
+    def on_bus(self) -> bool:
+        """Whether a Service Bus namespace is named."""
+        return bool(self._environment.get("BUS_CONN") or self._environment.get("BUS_NAMESPACE"))
+
+    @property
     def bus(self) -> str:
         """Connection string of the Service Bus namespace, or its host name.
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .rest_http import Response
     from .rest_oauth import OAuth2ClientCredentials, OAuth2Password
     from .servicebus import ServiceBusSubscriptions, ServiceBusTopic
+    from .servicebus_admin import administration_errors, is_emulator, open_administration
     from .servicebus_queue import ServiceBusSessionQueues
     from .sqlite import SqliteDeliveryStore, open_deliveries
     from .sqlite_queue import SqliteSessionQueues
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
 _ADAPTERS = {
     "ServiceBusSessionQueues": "servicebus_queue",
     "ServiceBusSubscriptions": "servicebus",
+    "administration_errors": "servicebus_admin",
+    "is_emulator": "servicebus_admin",
+    "open_administration": "servicebus_admin",
     "ServiceBusTopic": "servicebus",
     "CosmosDeliveryStore": "cosmos",
     "DELIVERIES_CONTAINER": "cosmos",
@@ -156,6 +160,9 @@ __all__ = [
     "UnknownIntegrationError",
     "UnknownSubscriptionError",
     "Verdict",
+    "administration_errors",
+    "is_emulator",
+    "open_administration",
     "open_deliveries",
     "outcome_of",
     "raised",

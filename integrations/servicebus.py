@@ -16,6 +16,7 @@ from azure.servicebus import exceptions as sdk
 from .errors import MessageLockLostError, TopicUnavailableError, UnknownSubscriptionError
 from .messages import TopicMessage
 from .ports import ReceivedMessage
+from .servicebus_admin import DuplicateDetection
 from .servicebus_client import SEND_RETRIES, ReceiverLink, bus_errors, from_bus, open_bus, to_bus
 from .servicebus_senders import SenderPool
 
@@ -27,8 +28,8 @@ _Settlement = Callable[[ServiceBusReceiver, ServiceBusReceivedMessage], None]
 class ServiceBusTopic:
     """`Topic` on a Service Bus topic; one object serves all threads of a process.
 
-    The topic must have duplicate detection: a send whose answer was lost is sent again under the same message id.
-    Rights to send do not show whether it has, so this is for provisioning to ensure.
+    The topic must have duplicate detection: a send whose answer was lost is sent again under the same message id. The
+    first send looks whether it has; where the rights are not enough to see it, a warning says so once.
 
     Nothing is opened before the first send. Links are kept, at most four.
 
@@ -42,16 +43,18 @@ class ServiceBusTopic:
 
     def __init__(self, connection: str, topic: str) -> None:
         client = open_bus(connection, retries=SEND_RETRIES)
+        self._duplicates = DuplicateDetection(connection, topic)
         self._senders = SenderPool(lambda: client.get_topic_sender(topic), TopicUnavailableError)
 
     def send(self, messages: Sequence[TopicMessage]) -> None:
         """See `Topic.send`: as few batches as hold the messages, one after the other.
 
         Raises:
-            TopicUnavailableError: the topic is out of reach.
+            TopicUnavailableError: the topic is out of reach, or has no duplicate detection.
             MessageTooLargeError: a message is larger than the topic takes; those before it may have arrived.
         """
         if messages:
+            self._duplicates.check()
             self._senders.send([to_bus(message) for message in messages])
 
     def close(self) -> None:

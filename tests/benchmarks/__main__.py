@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import append, cosmos, cosmos_history, http, memory, projecting
+from . import append, cosmos, cosmos_history, http, memory, projecting, topic
 from .harness import Figure, report
 
 
@@ -16,6 +16,7 @@ def all_figures(*, quick: bool) -> Iterator[Figure]:
         yield from (figure._replace(name=f"{figure.name}, 200,000 events") for figure in projecting.figures(10_000, 1))
     yield from http.figures(500 if quick else 5000)
     yield from cosmos.figures(10 if quick else 1000)
+    yield from topic.figures(*((200, 2, 40, 1) if quick else (20_000, 20, 400, 7)))
     yield from cosmos_history.figures(2000 if quick else 100_000)
     yield from memory.figures((50, 200) if quick else (1000, 10_000))
 

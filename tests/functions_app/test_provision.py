@@ -30,7 +30,7 @@ def client() -> Iterator[CosmosClient]:
 
 def states(client: CosmosClient) -> dict[str, str]:
     """The state of each container."""
-    return {finding.container: finding.state for finding in inspect(client, "flow", CONTAINERS)}
+    return {finding.name: finding.state for finding in inspect(client, "flow", CONTAINERS)}
 
 
 def test_looking_makes_nothing(client: CosmosClient) -> None:

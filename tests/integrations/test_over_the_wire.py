@@ -131,3 +131,23 @@ def test_seqs_never_decrease_at_the_target(rest: RestTarget, database: SqliteDat
     seqs = [int(request.headers["client-seq"]) for request in rest.requests]
     assert seqs == sorted(seqs)
     assert "29@x" in [item["email"] for item in rest.items("contacts").values()]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refused_record_is_listed_and_a_corrected_one_goes_at_once(
+    rest: RestTarget, database: SqliteDatabase, clock: Clock, status: int
+) -> None:
+    """The entry shows the target's answer with secrets masked; the next body does not wait for anything."""
+    world = World(database, clock, strategy=crm(rest))
+    rest.script(Fault(status=status, body=b'{"field":"email","password":"hunter2"}'))
+    world.announce("c1", "wrong")
+    assert world.deliverer.deliver("c1", "crm") is DeliveryResult.FAILED
+    assert [state.client_id for state in world.store.failed("crm")] == ["c1"]
+    (entry,) = world.log()
+    assert entry.status == status
+    assert '"field":"email"' in entry.answer
+    assert "hunter2" not in entry.answer
+    world.announce("c1", "right@x")
+    assert world.deliverer.deliver("c1", "crm") is DeliveryResult.DELIVERED
+    assert world.store.failed("crm") == []
+    assert [item["email"] for item in rest.items("contacts").values()] == ["right@x"]

@@ -95,6 +95,34 @@ class TestSending:
         topic.send([])
         assert broker.meter.count("connections") == 0
 
+    def test_a_topic_without_duplicate_detection_is_refused(self) -> None:
+        """Nothing is sent to it, and the error says what to do."""
+        without = {"UserConfig": {"Namespaces": [{"Name": "n", "Topics": [{"Name": TOPIC}]}]}}
+        with Broker(without) as broker:
+            topic = ServiceBusTopic(broker.connection_string, TOPIC)
+            for _ in range(2):
+                with pytest.raises(TopicUnavailableError, match="no duplicate detection"):
+                    topic.send([message(1)])
+            assert broker.meter.count("sends") == 0
+
+    def test_duplicate_detection_is_looked_for_once(self, broker: Broker, topic: ServiceBusTopic) -> None:
+        """The first send asks, no other does."""
+        for number in range(3):
+            topic.send([message(number)])
+        assert broker.administration.requests == 1
+
+    def test_who_may_only_send_is_told_once(
+        self, broker: Broker, topic: ServiceBusTopic, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Without the right to look, messages go out all the same, and one warning says what nobody can see."""
+        broker.administration.refuses = True
+        for number in range(3):
+            topic.send([message(number)])
+        assert arrived(broker) == ["c1-0", "c1-1", "c1-2"]
+        (record,) = [each for each in caplog.records if each.name.startswith("integrations")]
+        assert "duplicate detection" in record.getMessage()
+        assert "SAS_KEY_VALUE" not in caplog.text
+
     def test_one_link_serves_one_thread(self, broker: Broker, topic: ServiceBusTopic) -> None:
         """Senders are kept."""
         for number in range(20):

@@ -5,7 +5,7 @@
 
 From the wire up: `codec` and `frames` (AMQP 1.0), `connection`, `session`, `incoming` and `outgoing` links (the
 protocol), `management` ($cbs and $management), `message`, `entities`, `queues`, `session_queues`, `topics`, `filters`
-(what a namespace holds), `namespace` (all of it), `broker` (the thread it runs on, and what a test asks of it).
+(what a namespace holds), `namespace` (all of it), `administration` and `gateway` (managing it over HTTP), `broker` (the thread it runs on, and what a test asks of it).
 `faults`, `meter` and `clock` are the hooks of tests.
 """
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from tests.wire.servicebus.administration import Administration
 from tests.wire.servicebus.clock import Clock
 from tests.wire.servicebus.config import load_config
 from tests.wire.servicebus.connection import Connection
 from tests.wire.servicebus.entities import STANDARD_MESSAGE_SIZE
 from tests.wire.servicebus.errors import DETACH_FORCED, SERVER_BUSY, BrokerError
 from tests.wire.servicebus.faults import Action, Fault, Point
+from tests.wire.servicebus.gateway import Gateway
 from tests.wire.servicebus.message import StoredMessage
 from tests.wire.servicebus.meter import Meter
 from tests.wire.servicebus.namespace import Namespace
@@ -28,13 +30,16 @@ class Broker:
     """A Service Bus namespace on a free port of this machine.
 
     It runs on an event loop in a thread of its own, so it serves the sync and the aio SDK alike; all methods may be
-    called from any thread. Entities are named as clients name them: `orders`, `clients/subscriptions/crm`,
+    called from any thread. The same port answers the SDK's administration client over HTTP. Entities are named as clients name them: `orders`, `clients/subscriptions/crm`,
     `clients/subscriptions/crm/$deadletterqueue`; case does not matter.
 
     Args:
         config: a `Config.json` of Microsoft's Service Bus emulator, as a path or as its content.
         max_message_size: bytes of a message or batch (Standard: 256 KiB, Premium: 1 MiB).
         now: where the broker's time comes from, in seconds since the epoch; see also `advance`.
+
+    Attributes:
+        administration: answers management requests; see there for what tests can ask of it.
 
     Raises:
         ConfigError: the configuration asks for something this broker cannot do.
@@ -49,6 +54,8 @@ class Broker:
     ) -> None:
         self._clock = Clock(now)
         self._namespace = Namespace(load_config(config, max_message_size=max_message_size), self._clock)
+        self.administration = Administration(self._namespace)
+        self._arriving: set[Gateway] = set()
         self._reserved: socket.socket | None = _bound(0)  # keeps the port ours while the broker is stopped
         self._port: int = self._reserved.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,7 +89,7 @@ class Broker:
         loop.set_exception_handler(self._keep_failure)
         listener = _bound(self._port)
         self._server = loop.run_until_complete(
-            loop.create_server(lambda: Connection(self._namespace, loop), sock=listener, backlog=_BACKLOG)
+            loop.create_server(lambda: self._gateway(loop), sock=listener, backlog=_BACKLOG)
         )
         self._loop = loop
         self._clock.attach(loop)
@@ -159,6 +166,7 @@ class Broker:
             for entity in self._namespace.entities.values():
                 entity.clear()
             self.meter.reset()
+            self.administration.reset()
             self._clock.reset()
 
         self._call(run)
@@ -257,6 +265,9 @@ class Broker:
 
     # ---- the thread
 
+    def _gateway(self, loop: asyncio.AbstractEventLoop) -> Gateway:
+        return Gateway(self.administration, lambda: Connection(self._namespace, loop), self._arriving)
+
     def _call(self, action: Callable[[], _T]) -> _T:
         """Runs something on the broker's thread; here, where the broker is stopped."""
         if self._loop is None:
@@ -276,6 +287,8 @@ class Broker:
             await asyncio.wait(arriving)
         for connection in list(self._namespace.connections):
             connection.drop()
+        for undecided in list(self._arriving):
+            undecided.drop()
         await asyncio.sleep(0)  # the turn in which they notice
 
     def _keep_failure(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -56,17 +56,17 @@ class CorrelationFilter:
         for name, value in application.items():
             if not isinstance(value, (bool, int, str)):
                 raise ConfigError(f"property {name!r} of a correlation filter must be a boolean, whole number or text")
-        self._system = dict(system)
-        self._application = dict(application)
+        self.system = dict(system)
+        self.application = dict(application)
 
     def matches(self, message: Message) -> bool:
         """Whether all properties are equal."""
-        if self._system:
+        if self.system:
             system = message.system_properties()
-            if any(system[name] != value for name, value in self._system.items()):
+            if any(system[name] != value for name, value in self.system.items()):
                 return False
         found = message.application_properties
-        return all(_equal(found.get(name), value) is True for name, value in self._application.items())
+        return all(_equal(found.get(name), value) is True for name, value in self.application.items())
 
 
 class SqlFilter:
@@ -77,6 +77,7 @@ class SqlFilter:
     """
 
     def __init__(self, expression: str) -> None:
+        self.expression = expression
         self._predicate = _Parser(expression).parse()
 
     def matches(self, message: Message) -> bool:

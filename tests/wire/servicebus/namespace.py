@@ -3,10 +3,11 @@
 from typing import Protocol
 
 from tests.wire.servicebus.clock import Clock
-from tests.wire.servicebus.config import NamespaceConfig, TopicConfig
+from tests.wire.servicebus.config import NamespaceConfig
 from tests.wire.servicebus.entities import Entity, Settings
 from tests.wire.servicebus.errors import NOT_FOUND, BrokerError, ConfigError, RefusedError
 from tests.wire.servicebus.faults import Faults, Wire
+from tests.wire.servicebus.filters import Rule
 from tests.wire.servicebus.management import RequestNode, authorization_node, management_node
 from tests.wire.servicebus.meter import Meter
 from tests.wire.servicebus.queues import Queue
@@ -50,9 +51,11 @@ class Namespace:
         self.failures: list[Exception] = []
         self.entities: dict[str, Entity] = {}
         for queue in config.queues:
-            self._add_queue(queue.name.lower(), queue.settings, is_subscription=False)
+            self.add_queue(queue.name, queue.settings)
         for topic in config.topics:
-            self._add_topic(topic)
+            added = self.add_topic(topic.name, topic.settings)
+            for each in topic.subscriptions:
+                self.add_subscription(added, each.name, each.settings, each.rules)
 
     def entity(self, path: str) -> Entity:
         """The entity a test names.
@@ -89,13 +92,26 @@ class Namespace:
             raise RefusedError(NOT_FOUND, f"The messaging entity '{path}' could not be found.")
         return management_node(entity) if path.endswith(_MANAGEMENT) else entity
 
-    def _add_topic(self, config: TopicConfig) -> None:
-        topic = Topic(config.name.lower(), config.settings, self.clock)
+    def add_queue(self, name: str, settings: Settings) -> Queue:
+        """Create a queue."""
+        return self._add_queue(name.lower(), settings, is_subscription=False)
+
+    def add_topic(self, name: str, settings: Settings) -> Topic:
+        """Create a topic without subscriptions."""
+        topic = Topic(name.lower(), settings, self.clock)
         self._add(topic)
-        for each in config.subscriptions:
-            path = f"{topic.path}/subscriptions/{each.name.lower()}"
-            queue = self._add_queue(path, each.settings, is_subscription=True)
-            topic.subscriptions.append(Subscription(queue, each.rules))
+        return topic
+
+    def add_subscription(self, topic: Topic, name: str, settings: Settings, rules: tuple[Rule, ...]) -> Queue:
+        """Create a subscription of a topic."""
+        queue = self._add_queue(f"{topic.path}/subscriptions/{name.lower()}", settings, is_subscription=True)
+        topic.subscriptions.append(Subscription(queue, rules))
+        return queue
+
+    def remove_topic(self, topic: Topic) -> None:
+        """Forget a topic and everything below it."""
+        for path in [each for each in self.entities if each == topic.path or each.startswith(f"{topic.path}/")]:
+            del self.entities[path]
 
     def _add_queue(self, path: str, settings: Settings, *, is_subscription: bool) -> Queue:
         if settings.requires_session:
