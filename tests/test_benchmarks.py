@@ -17,6 +17,14 @@ def test_every_line_is_a_figure(tmp_path: Path) -> None:
     figures = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert all(set(figure) == FIELDS and figure["value"] > 0 for figure in figures)
     names = " ".join(figure["name"] for figure in figures)
-    for what in ("append, one caller", "append, 32 callers", "project", "refold", "receiver", "peak memory"):
+    for what in (
+        "append, one caller",
+        "append, 32 callers",
+        "project",
+        "refold",
+        "receiver",
+        "cold import",
+        "peak memory",
+    ):
         assert what in names
         assert what in done.stdout

@@ -75,7 +75,7 @@ class Worker:
             env={**environment, **self._environment},
         )
         first = self._process.stdout.readline() if self._process.stdout else ""
-        started = json.loads(first) if first else {"error": self.log}
+        started: dict[str, Any] = json.loads(first) if first else {"error": self.log}
         if "error" in started:
             self._end()
             raise IndexingError(started["error"])
@@ -152,19 +152,18 @@ class Worker:
 
     def message(self, function: str, *, body: bytes, session_id: str | None, message_id: str) -> Invoked:
         """Invoke a function with a Service Bus trigger; metadata as version 5 of the extension sends it."""
-        document = lambda value: {"json": json.dumps(value)}  # noqa: E731
         metadata: dict[str, Any] = {
             "MessageId": {"string": message_id},
-            "DeliveryCount": document(1),
-            "SequenceNumber": document(1),
+            "DeliveryCount": _document(1),
+            "SequenceNumber": _document(1),
             "LockToken": {"string": "6f2d1f0a-6c4c-4a0b-9a55-0d4c3f5a2f11"},
-            "EnqueuedTimeUtc": document("2026-11-24T02:30:00.123"),
-            "ExpiresAtUtc": document("9999-12-31T23:59:59.9999999"),
+            "EnqueuedTimeUtc": _document("2026-11-24T02:30:00.123"),
+            "ExpiresAtUtc": _document("9999-12-31T23:59:59.9999999"),
             "ContentType": {"string": "application/cloudevents+json; charset=utf-8"},
-            "ApplicationProperties": document({}),
-            "UserProperties": document({}),
-            "MessageReceiver": document({}),
-            "MessageActions": document({}),
+            "ApplicationProperties": _document({}),
+            "UserProperties": _document({}),
+            "MessageReceiver": _document({}),
+            "MessageActions": _document({}),
         }
         if session_id is not None:  # the host leaves out what is null
             metadata["SessionId"] = {"string": session_id}
@@ -182,9 +181,8 @@ class Worker:
             self._calls[answer["id"]].set_result(invoked)
 
     def _end(self) -> None:
-        for stream in (self._process.stdin,):
-            if stream is not None:
-                stream.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         finally:
@@ -193,3 +191,7 @@ class Worker:
             if self._process.stdout is not None:
                 self._process.stdout.close()
             self._log.close()
+
+
+def _document(value: Any) -> dict[str, str]:
+    return {"json": json.dumps(value)}
