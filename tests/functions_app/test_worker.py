@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from functions_app import Settings, load_domain, open_runtime
@@ -129,6 +130,11 @@ def test_every_function_does_its_work(
     assert [item["number"] for item in targets[0].items("people").values()] == [1001]
     assert list(targets[1].items("subscribers")) == ["1001"]
 
+    queued = orjson.dumps({**CHANGE, "change_id": "c-3", "person": 1003})
+    invoked = worker.message("crm_receive_queue", body=queued, session_id="1003", message_id="c-3")
+    assert invoked.raised is None
+    assert len(stored(settings, "1003")) == 3
+
     for timer in ("sweep", "deliver_due"):
         assert worker.tick(timer).raised is None
     asked = worker.tick("registry_scheduled_event")
@@ -148,7 +154,7 @@ def test_every_function_does_its_work(
         asked_for, 200
     )
     invoked_here = {"crm_receive_event", "shop_receive_event", "project_clients", "record", "registry_scheduled_event"}
-    invoked_here |= {"crm_deliver", "mailing_deliver", "sweep", "deliver_due", *asked_for}
+    invoked_here |= {"crm_deliver", "mailing_deliver", "crm_receive_queue", "sweep", "deliver_due", *asked_for}
     assert set(worker.functions) == invoked_here, "a function that no test invokes"
 
 
