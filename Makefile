@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 BENCH_OUT ?=
+# The library of the Functions worker asks for Python 3.13, and runs on 3.11 just the same.
+WORKER := --no-deps --ignore-requires-python azure-functions-runtime azurefunctions-extensions-base
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format golden bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(WORKER)
 	touch $(READY)
 
 demo: $(READY)
@@ -28,6 +31,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+golden: $(READY)
+	$(BIN)/python -m tests.worker.golden
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

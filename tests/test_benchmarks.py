@@ -25,6 +25,7 @@ def test_every_line_is_a_figure(tmp_path: Path) -> None:
         "receiver",
         "topic",
         "p99",
+        "cold import",
         "peak memory",
     ):
         assert what in names

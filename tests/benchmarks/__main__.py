@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import append, cosmos, cosmos_history, http, memory, projecting, topic
+from . import append, cosmos, cosmos_history, http, memory, projecting, topic, worker
 from .harness import Figure, report
 
 
@@ -18,6 +18,7 @@ def all_figures(*, quick: bool) -> Iterator[Figure]:
     yield from cosmos.figures(10 if quick else 1000)
     yield from topic.figures(*((200, 2, 40, 1) if quick else (20_000, 20, 400, 7)))
     yield from cosmos_history.figures(2000 if quick else 100_000)
+    yield from worker.figures(20 if quick else 2000, 1 if quick else 5)
     yield from memory.figures((50, 200) if quick else (1000, 10_000))
 
 
