@@ -65,7 +65,7 @@ def write_seal(path: Path, heads: Iterable[Sealed], *, sealed_at: str) -> Seal:
     """
     unfinished = path.with_name(f"{path.name}.part")
     clients, digest = 0, sha256()
-    with open(unfinished, "wb", opener=_private) as file:  # noqa: PTH123 - a Path opens without an opener
+    with open(unfinished, "wb", opener=_private) as file:
 
         def put(document: Any) -> None:
             line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .announcing import announce
 from .annulment import ANNULMENT, annul, annulled_version
+from .comparing import Difference
 from .documents import audit_document, change_document, outbox_document, record_document
 from .errors import (
     AnnulmentError,
@@ -24,9 +25,10 @@ from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
 from .follower import FeedFollower, Swept, retry_parked, targets_of
 from .generation import check_generation
+from .heal import Healed, Healer
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
-from .ports import AuditFilter, AuditLog, Commit, Loaded, Outbox, ProjectionStore
+from .ports import AuditFilter, AuditLog, Commit, DocumentStore, Loaded, Mend, Outbox, ProjectionStore, StoredDocument
 from .projector import Outcome, Projector, Target
 from .reader import AuditPage, Blame, RecordReader, RecordView
 from .record import (
@@ -46,15 +48,20 @@ from .record import (
 from .refold import MAX_RECORD_BYTES, refold
 from .rules import Projection, Rule, UpdateProcessor
 from .schema import UnifiedSchema
+from .verify import Verified, Verifier
 
 if TYPE_CHECKING:
     from .cosmos import PROJECTIONS_CONTAINER, CosmosProjectionStore
+    from .cosmos_documents import CosmosDocumentStore
     from .sqlite import SqliteProjectionStore, open_projections
+    from .sqlite_documents import SqliteDocumentStore
 
 # Adapters load on first use: an application pays only for the database it runs on.
 _ADAPTERS = {
+    "CosmosDocumentStore": "cosmos_documents",
     "CosmosProjectionStore": "cosmos",
     "PROJECTIONS_CONTAINER": "cosmos",
+    "SqliteDocumentStore": "sqlite_documents",
     "SqliteProjectionStore": "sqlite",
     "open_projections": "sqlite",
 }
@@ -85,15 +92,21 @@ __all__ = [
     "Blame",
     "Commit",
     "CommitConflictError",
+    "CosmosDocumentStore",
     "CosmosProjectionStore",
+    "Difference",
+    "DocumentStore",
     "Failure",
     "FeedFollower",
     "FieldChange",
     "FingerprintMismatchError",
     "Folded",
+    "Healed",
+    "Healer",
     "InvalidCursorError",
     "InvalidEvolutionError",
     "Loaded",
+    "Mend",
     "OutOfTimeError",
     "Outbox",
     "OutboxEntry",
@@ -109,7 +122,9 @@ __all__ = [
     "Rule",
     "RuleDefinitionError",
     "SchemaDefinitionError",
+    "SqliteDocumentStore",
     "SqliteProjectionStore",
+    "StoredDocument",
     "StreamBehindError",
     "SubSchema",
     "Swept",
@@ -118,6 +133,8 @@ __all__ = [
     "UnknownClientError",
     "UnreadableRecordError",
     "UpdateProcessor",
+    "Verified",
+    "Verifier",
     "announce",
     "annul",
     "annulled_version",

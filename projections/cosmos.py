@@ -216,9 +216,7 @@ class CosmosProjectionStore:
             # refused when another generation announced in between.
             announced = self._envelopes.announced(client_id, announced_document(told))
             operations.append(_guarded(announced, loaded.announced_tag))
-        operations += [
-            ("upsert", (self._envelopes.audit(client_id, audit_document(entry)),)) for entry in commit.audit
-        ]
+        operations += [("upsert", (self._envelopes.audit(client_id, audit_document(entry)),)) for entry in commit.audit]
         if commit.outbox is not None:
             outbox = self._envelopes.outbox(client_id, outbox_document(commit.outbox), utc_text(self._clock()))
             operations.append(("create", (outbox,)))

@@ -59,7 +59,9 @@ class CosmosDocumentStore:
             try:
                 with cosmos_errors():
                     # Built for this one call: the SDK takes conditions out of what it is given.
-                    self._container.execute_item_batch([self._operation(client_id, mend) for mend in portion], client_id)
+                    self._container.execute_item_batch(
+                        [self._operation(client_id, mend) for mend in portion], client_id
+                    )
             except WriteConflictError:
                 return False
         return True

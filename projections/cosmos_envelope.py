@@ -39,7 +39,9 @@ class Envelopes:
             "event_type": body["event_type"],
             "source": body["source"],
             "recorded_at": body["recorded_at"],
-            "touched": sorted({touched for name, field in places for touched in (name, f"{name}.{field}", f".{field}")}),
+            "touched": sorted(
+                {touched for name, field in places for touched in (name, f"{name}.{field}", f".{field}")}
+            ),
         }
 
     def outbox(self, client_id: str, body: Document, written_at: str) -> Document:
