@@ -69,12 +69,12 @@ class Healer:
         verified = self._verifier.verify(client_id)
         found, announced = verified.differences, False
         for _ in range(_ROUNDS):
-            if not (verified.mends or verified.announced) or not verified.differences:
+            announcing = self._announcement(verified)
+            if not verified.differences or not (verified.mends or announcing):
                 break
-            if verified.mends:
-                self._documents.mend(client_id, verified.mends)
-            else:
-                announced |= self._announce(verified)
+            # The announcement comes after what it is about: who hears it reads the record.
+            mended = self._documents.mend(client_id, [*verified.mends, *announcing])
+            announced |= mended and bool(announcing)
             verified = self._verifier.verify(client_id)
         if any(each.kind != EVENT for each in verified.differences):
             # What is left without a mend lacks events that are there.
@@ -82,18 +82,15 @@ class Healer:
             verified = self._verifier.verify(client_id)
         return Healed(found, verified.differences, announced)
 
-    def _announce(self, verified: Verified) -> bool:
-        """Tell what differs from the announcement state, in one transaction with the new state."""
+    def _announcement(self, verified: Verified) -> list[Mend]:
+        """What tells the world what differs from the announcement state: the new state, and the entry to publish."""
         if verified.folded is None or verified.announced is None:
-            return False
+            return []
         announcement = announce(self._projection, verified.folded._replace(audit=()), verified.announced)
         if announcement is None:
-            return False
+            return []
         told, entry = announcement
-        return self._documents.mend(
-            verified.client_id,
-            [
-                Mend(ANNOUNCED, 0, announced_document(told), verified.announced_tag),
-                Mend(OUTBOX, entry.seq, outbox_document(entry), None),
-            ],
-        )
+        return [
+            Mend(ANNOUNCED, 0, announced_document(told), verified.announced_tag),
+            Mend(OUTBOX, entry.seq, outbox_document(entry), None),
+        ]

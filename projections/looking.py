@@ -295,26 +295,24 @@ class Look:
         announced = _announced(stored)
         told = max([self._heard, *self._outbox])
         before = len(self._differences)
-        names = dict.fromkeys(self._projection.layout.names, "")
-        from_nothing = Announced(told, self._projection.version, self._until, names)  # all of it is told again
         if stored is None or announced is None:
             if stored is not None or told > 0:
                 self._report(ANNOUNCED, 0, WHOLE_DOCUMENT, NOT_THERE if stored is None else _UNREADABLE)
-                self._announced = from_nothing
+                self._tell_all(told)
             return
         for name in stored.beside:
             self._report(ANNOUNCED, 0, name, DIFFERS)
         start = announced
         if announced.seq < told:
             self._report(ANNOUNCED, 0, "seq", "is lower than what was announced", announced.seq, told)
-            start = from_nothing
+            self._tell_all(told)
         if announced.projection_version == self._projection.version:
             if announced.version > self._chain.version:
                 self._report(ANNOUNCED, 0, "version", "is beyond the events", announced.version, self._until)
                 start = start._replace(version=self._until)
             if self._until >= start.version:
                 self._compare_hashes(announced.hashes, folded)
-        if len(self._differences) > before:
+        if len(self._differences) > before and self._announced is None:
             self._announced = start
 
     def _compare_hashes(self, stored: dict[str, str], folded: Folded) -> None:
@@ -345,15 +343,19 @@ class Look:
             self._compare(OUTBOX, number, stored, outbox_document(expected))
         last = announced.seq if announced is not None else 0
         for number, following in zip(numbers, [*numbers[1:], last + 1], strict=True):
-            if following > number + 1:  # they are deleted in order
+            # They are deleted in order. What was lost is no matter once everything is told again.
+            if following > number + 1 and not any(self._tells_all(each) for each in numbers if each > number):
                 self._report(OUTBOX, number + 1, WHOLE_DOCUMENT, NOT_THERE)
-                self._tell_all(max(last, numbers[-1]))
+                self._tell_all(last)
+
+    def _tells_all(self, number: int) -> bool:
+        entry = self._outbox[number]
+        return entry is not None and entry.contents.keys() >= set(self._projection.layout.names)
 
     def _tell_all(self, seq: int) -> None:
-        seq = max(seq, self._announced.seq if self._announced else 0, self._heard, *self._outbox)
         stored = _announced(self._stored.get((ANNOUNCED, 0)))
-        names = dict.fromkeys(self._projection.layout.names, "")
-        seq = max(seq, stored.seq if stored else 0)
+        seq = max(seq, stored.seq if stored else 0, self._heard, *self._outbox)
+        names = dict.fromkeys(self._projection.layout.names, "")  # no content has this hash
         self._announced = Announced(seq, self._projection.version, self._until, names)
 
     def _report_orphans(self, audit: Sequence[StoredDocument]) -> None:
@@ -371,8 +373,9 @@ class Look:
         elif not readable:
             self._report(kind, number, WHOLE_DOCUMENT, _UNREADABLE)
         else:
-            self._differences += self._against.comparison.differences(kind, number, stored.body, expected)
-            for name in stored.beside:
+            found = self._against.comparison.differences(kind, number, stored.body, expected)
+            self._differences += found
+            for name in () if found else stored.beside:
                 self._report(kind, number, name, "beside the document differs from it")
         if len(self._differences) > before:
             self._mends.append(Mend(kind, number, expected, stored.tag if stored else None))
