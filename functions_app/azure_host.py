@@ -14,7 +14,7 @@ from eventstore import (
     open_cosmos,
 )
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore, ServiceBusSubscriptions, ServiceBusTopic
-from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
+from projections import PROJECTIONS_CONTAINER, CosmosDocumentStore, CosmosProjectionStore
 
 from .backend import Backend
 from .domain import Domain
@@ -50,6 +50,7 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         pulled=checkpoints,
         rejections=CosmosRejectionStore(intake),
         projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), domain.projection),
+        documents=CosmosDocumentStore(container(PROJECTIONS_CONTAINER), domain.projection),
         checkpoints=checkpoints,
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
         topic=ServiceBusTopic(settings.bus, domain.projection.name),

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 from eventstore import ChangeFeed, CheckpointStore, EventStore, RejectionStore
 from integrations import DeliveryLog, DeliveryStore, PauseStore, Subscriptions, Topic
-from projections import AuditLog, Outbox, ProjectionStore
+from projections import AuditLog, DocumentStore, Outbox, ProjectionStore
 
 
 class Projections(ProjectionStore, AuditLog, Outbox, Protocol):
@@ -24,6 +24,7 @@ class Backend(NamedTuple):
         pulled: cursors of the timers.
         rejections: what could not be accepted.
         projections: records, audit and outbox.
+        documents: the same as they lie, for checking and mending.
         checkpoints: cursors of the projector's sweep.
         deliveries: states, log and pauses of the integrations.
         topic: where announcements go.
@@ -35,6 +36,7 @@ class Backend(NamedTuple):
     pulled: CheckpointStore
     rejections: RejectionStore
     projections: Projections
+    documents: DocumentStore
     checkpoints: CheckpointStore
     deliveries: Deliveries
     topic: Topic

@@ -7,6 +7,7 @@ FlowError
 +-- UnknownSourceError    the domain has no source of that name
 +-- PullFailedError       asking a source failed
 +-- ImportFileError       a file to import cannot be read at all
++-- ExportError           an exported trail cannot be relied on
 """
 
 from collections.abc import Sequence
@@ -74,3 +75,11 @@ class PullFailedError(FlowError):
 
 class ImportFileError(FlowError):
     """A file to import cannot be read at all: missing, no text, or without the columns it should have."""
+
+
+class ExportError(FlowError):
+    """An exported trail that cannot be relied on."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"The export cannot be relied on: {problem}; take another copy, or export the client again.")

@@ -18,6 +18,7 @@ class Lag(NamedTuple):
         parked: parked clients.
         unpublished: clients with announcements to publish.
         deliveries: by integration: deliveries to make, refused ones, and why it is paused.
+        differing: clients whose documents are not what their events come to, as far as verifying found.
     """
 
     events: int
@@ -25,6 +26,7 @@ class Lag(NamedTuple):
     parked: int
     unpublished: int
     deliveries: dict[str, dict[str, Any]]
+    differing: int
 
     @property
     def problems(self) -> list[str]:
@@ -34,6 +36,8 @@ class Lag(NamedTuple):
             found.append("projecting is stalled")
         if self.parked:
             found.append("clients are parked")
+        if self.differing:
+            found.append("clients differ from their events")
         for name, state in self.deliveries.items():
             if state["paused"]:
                 found.append(f"integration {name} is paused")
@@ -64,6 +68,7 @@ def measure_lag(runtime: Runtime) -> Lag:
         deliveries={
             integration.name: _deliveries(runtime, integration.name) for integration in runtime.domain.integrations
         },
+        differing=len(runtime.findings.open()),
     )
 
 

@@ -27,6 +27,7 @@ from .backend import Backend
 from .domain import Domain, Pull, Source, load_domain
 from .embedded import open_embedded
 from .errors import InputRefusedError
+from .findings import Findings
 from .intake import Accepted, Delivered, Intake
 from .settings import Settings
 
@@ -75,7 +76,7 @@ class Runtime:
         if check_generation(self.domain.projection, self.backend.checkpoints):
             _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
         return Projector(
-            self.domain.projection, self.backend.events, self.backend.projections, on_announced=self._publish_soon
+            self.domain.projection, self.backend.events, self.backend.projections, on_announced=self.publish_soon
         )
 
     @cached_property
@@ -101,6 +102,11 @@ class Runtime:
             source=f"/client-flow/{self.domain.projection.name}",
             clock=self.clock,
         )
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What verifying found and nobody has dealt with."""
+        return Findings(self.backend.checkpoints, self.domain.projection.generation, self.clock)
 
     @cached_property
     def deliverer(self) -> Deliverer:
@@ -213,7 +219,7 @@ class Runtime:
     def _ring(self, events: Sequence[RecordedEvent]) -> None:  # noqa: ARG002 - the feed tells which
         self.new_events.set()
 
-    def _publish_soon(self, client_ids: Sequence[str]) -> None:
+    def publish_soon(self, client_ids: Sequence[str]) -> None:
         """The publisher's doorbell: best effort, since the outbox keeps what fails here for the sweep."""
         try:
             self.publisher.publish(client_ids)

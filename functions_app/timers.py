@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from random import Random
 
 from azure.functions import Blueprint, TimerRequest
 
@@ -11,9 +12,12 @@ from .domain import Pull
 from .errors import FlowError, PullFailedError
 from .problems import log_unexpected
 from .runtime import Runtime
+from .verifying import verify_a_few
 
 SWEEP_SCHEDULE = "0 * * * * *"
 DUE_SCHEDULE = "*/10 * * * * *"
+
+_RANDOM = Random()  # noqa: S311 - which clients are verified is no secret
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class TimerFunctionBuilder:
             swept = runtime().sweep()
             for error in swept.errors:
                 log_unexpected(error)
+            verify_a_few(runtime(), _RANDOM)
 
         def deliver_due(timer: TimerRequest) -> None:  # noqa: ARG001 - the worker binds by name
             runtime().deliverer.deliver_due()

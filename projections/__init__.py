@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .announcing import announce
 from .annulment import ANNULMENT, annul, annulled_version
 from .comparing import Difference
-from .documents import audit_document, change_document, outbox_document, record_document
+from .documents import audit_document, audit_from, change_document, outbox_document, record_document, record_from
 from .errors import (
     AnnulmentError,
     CommitConflictError,
@@ -30,7 +30,7 @@ from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
 from .ports import AuditFilter, AuditLog, Commit, DocumentStore, Loaded, Mend, Outbox, ProjectionStore, StoredDocument
 from .projector import Outcome, Projector, Target
-from .reader import AuditPage, Blame, RecordReader, RecordView
+from .reader import AuditPage, Blame, RecordDiff, RecordReader, RecordView
 from .record import (
     ABSENT,
     ROOT,
@@ -117,6 +117,7 @@ __all__ = [
     "ProjectionStore",
     "Projector",
     "Record",
+    "RecordDiff",
     "RecordReader",
     "RecordView",
     "Rule",
@@ -140,6 +141,7 @@ __all__ = [
     "annulled_version",
     "apply_changes",
     "audit_document",
+    "audit_from",
     "change_document",
     "check_generation",
     "code_fingerprint",
@@ -150,6 +152,7 @@ __all__ = [
     "open_projections",
     "outbox_document",
     "record_document",
+    "record_from",
     "refold",
     "retry_parked",
     "structure_fingerprint",

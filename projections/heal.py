@@ -27,11 +27,13 @@ class Healed(NamedTuple):
         found: what was not as it should be.
         left: what still is not: events, and what depends on them.
         announced: whether something is to be published.
+        events: how many events the client has.
     """
 
     found: tuple[Difference, ...]
     left: tuple[Difference, ...]
     announced: bool
+    events: int
 
 
 class Healer:
@@ -80,7 +82,7 @@ class Healer:
             # What is left without a mend lacks events that are there.
             self._projector.catch_up(client_id, Target(self._events.head(client_id).version, retry=True))
             verified = self._verifier.verify(client_id)
-        return Healed(found, verified.differences, announced)
+        return Healed(found, verified.differences, announced, verified.events)
 
     def _announcement(self, verified: Verified) -> list[Mend]:
         """What tells the world what differs from the announcement state: the new state, and the entry to publish."""

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import delivering, operations, provisioning, records, running
+from . import delivering, history, operations, provisioning, records, running
 
 app = typer.Typer(
     help="One correct record of each client, from the events of your systems.",
@@ -10,7 +10,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     add_completion=False,
 )
-for group in (running, records, operations, delivering, provisioning):
+for group in (running, records, history, operations, delivering, provisioning):
     app.add_typer(group.app)
 
 __all__ = ["app"]

@@ -9,7 +9,7 @@ from typing import Any
 from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionStore, open_events
 from functions_app.backend import Backend
 from integrations import DeliveryState, SqliteDeliveryStore, SqliteTopic, Strategy, open_deliveries
-from projections import SqliteProjectionStore, open_projections
+from projections import SqliteDocumentStore, SqliteProjectionStore, open_projections
 from tests.crash.flow_domain import clients
 from tests.support.kill import KillPoints
 
@@ -84,6 +84,7 @@ def open_backend(directory: Path, clock: Callable[[], datetime]) -> Backend:
         pulled=SqliteCheckpointStore(events_file),
         rejections=SqliteRejectionStore(events_file),
         projections=SqliteProjectionStore(projections_file, clients, clock=clock),
+        documents=SqliteDocumentStore(projections_file, clients, clock=clock),
         checkpoints=SqliteCheckpointStore(projections_file),
         deliveries=SqliteDeliveryStore(deliveries_file),
         topic=topic,

@@ -59,6 +59,7 @@ def runtime(server: CosmosServer, target: DemoTarget, tmp_path: Path) -> Iterato
             pulled=checkpoints,
             rejections=CosmosRejectionStore(intake),
             projections=CosmosProjectionStore(containers.open(PROJECTIONS_CONTAINER), domain.projection),
+            documents=CosmosDocumentStore(containers.open(PROJECTIONS_CONTAINER), domain.projection),
             checkpoints=checkpoints,
             deliveries=CosmosDeliveryStore(containers.open(DELIVERIES_CONTAINER)),
             topic=local.topic,
