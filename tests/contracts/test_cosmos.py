@@ -17,6 +17,7 @@ from eventstore import (
 )
 from tests.contracts.test_change_feed import ChangeFeedContract, FeedingStore
 from tests.contracts.test_checkpoint_store import CheckpointStoreContract
+from tests.contracts.test_client_directory import ClientDirectoryContract, ListingStore
 from tests.contracts.test_event_store import EventStoreContract, SettableClock
 from tests.contracts.test_rejection_store import RejectionStoreContract
 from tests.support.cosmos import Containers
@@ -49,6 +50,12 @@ class TestCosmosEventStore(EventStoreContract):
 class TestCosmosChangeFeed(ChangeFeedContract):
     @pytest.fixture
     def store(self, containers: Containers) -> FeedingStore:
+        return StoreAndFeed(containers)
+
+
+class TestCosmosClientDirectory(ClientDirectoryContract):
+    @pytest.fixture
+    def store(self, containers: Containers) -> ListingStore:
         return StoreAndFeed(containers)
 
 
