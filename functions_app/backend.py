@@ -2,9 +2,13 @@
 
 from typing import NamedTuple, Protocol
 
-from eventstore import ChangeFeed, CheckpointStore, EventStore, RejectionStore
+from eventstore import ChangeFeed, CheckpointStore, ClientDirectory, EventStore, RejectionStore
 from integrations import DeliveryLog, DeliveryStore, PauseStore, Subscriptions, Topic
 from projections import AuditLog, DocumentStore, Outbox, ProjectionStore
+
+
+class Feed(ChangeFeed, ClientDirectory, Protocol):
+    """All events, and all clients that have some, in the same partitions."""
 
 
 class Projections(ProjectionStore, AuditLog, Outbox, Protocol):
@@ -32,7 +36,7 @@ class Backend(NamedTuple):
     """
 
     events: EventStore
-    feed: ChangeFeed
+    feed: Feed
     pulled: CheckpointStore
     rejections: RejectionStore
     projections: Projections

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from multiprocessing import get_context
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -85,6 +85,11 @@ def sample(pages: Iterable[Sequence[str]], number: int, *, seed: int) -> list[st
     return chosen
 
 
+def pages_of(client_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The clients a page at a time."""
+    return (client_ids[start : start + _PAGE] for start in range(0, len(client_ids), _PAGE))
+
+
 def verify_clients(
     runtime: Runtime, pages: Iterable[Sequence[str]], *, heal: bool = False, workers: int = 1
 ) -> Iterator[Portion]:
@@ -123,7 +128,7 @@ def verify_a_few(runtime: Runtime, random: Random) -> int:
     """
     name, now = f"{runtime.domain.projection.generation}:verified", runtime.clock()
     stored = runtime.backend.checkpoints.load(name)
-    pace = orjson.loads(stored) if stored else {"at": None, "after": ""}
+    pace: dict[str, Any] = orjson.loads(stored) if stored else {"at": None, "after": ""}
     if pace["at"] is not None and now < datetime.fromisoformat(pace["at"]) + _PACE:
         return 0
     page = runtime.backend.projections.client_ids(after=pace["after"], limit=_OUT_OF)

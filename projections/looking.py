@@ -1,6 +1,7 @@
 """One look at one client: what is stored of it, beside what its events come to."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from eventstore import CHANGED, MISSING, REWRITTEN, ChainCheck, EventStore, RecordedEvent
@@ -342,7 +343,7 @@ class Look:
                 expected = expected._replace(contents=contents)
             self._compare(OUTBOX, number, stored, outbox_document(expected))
         last = announced.seq if announced is not None else 0
-        for number, following in zip(numbers, [*numbers[1:], last + 1], strict=True):
+        for number, following in pairwise([*numbers, last + 1]):
             # They are deleted in order. What was lost is no matter once everything is told again.
             if following > number + 1 and not any(self._tells_all(each) for each in numbers if each > number):
                 self._report(OUTBOX, number + 1, WHOLE_DOCUMENT, NOT_THERE)
@@ -400,12 +401,16 @@ def _announced(stored: StoredDocument | None) -> Announced | None:
     found = _parsed(announced_from, stored)
     if found is None or not _are_counts(found.seq, found.projection_version, found.version):
         return None
-    return found if isinstance(found.hashes, dict) else None
+    hashes: object = found.hashes
+    return found if isinstance(hashes, dict) else None
 
 
 def _outbox(stored: StoredDocument | None) -> OutboxEntry | None:
     found = _parsed(outbox_from, stored)
-    return found if found and _are_counts(found.version) and isinstance(found.contents, dict) else None
+    if found is None or not _are_counts(found.version):
+        return None
+    contents: object = found.contents
+    return found if isinstance(contents, dict) else None
 
 
 def _are_counts(*values: object) -> bool:

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections import deque
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -139,8 +140,8 @@ class RecordReader:
             raise UnknownClientError(client_id)
         if at_earlier.failure is None:
             rest = self._events.read(client_id, after=record.version, until=later)
-            for at_later in fold_portions(self._projection, self._events, record, rest, model=at_earlier.model):
-                pass
+            portions = fold_portions(self._projection, self._events, record, rest, model=at_earlier.model)
+            at_later = next(iter(deque(portions, maxlen=1)), at_earlier)
         views = [RecordView(folded.record, folded.model) for folded in (at_earlier, at_later)]
         before, after = views if first <= second else reversed(views)
         return RecordDiff(before, after, difference(before.record.values, after.record.values))

@@ -1,7 +1,8 @@
 """Commands about history: verify, seal, diff, export."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from eventstore import Sealed, check_sealed, open_seal, utc_text, write_seal
 from functions_app.export import check_export, write_export
 from functions_app.runtime import Runtime
-from functions_app.verifying import Result, all_clients, sample, verify_clients
+from functions_app.verifying import Result, all_clients, pages_of, sample, verify_clients
 from functions_app.views import diff_json
 from projections import ABSENT, Difference
 
@@ -73,37 +74,44 @@ def verify(
         known = runtime.findings.acknowledge(client)
         console.print("It is acknowledged" if known else "Nothing was found of this client")
         return
-    with progress() as bar:
-        task = bar.add_task("clients", total=None)
-        pages: Iterable[Sequence[str]]
-        if client is not None:
-            pages = [[client]]
-        elif sample_size is not None:
-            pages = [sample(all_clients(runtime), sample_size, seed=secrets.randbits(32) if seed is None else seed)]
-        else:
-            bar.update(task, total=sum(map(runtime.backend.feed.count_clients, runtime.backend.feed.partitions())))
-            pages = all_clients(runtime)
-        clients = events = differing = left = 0
-        shown: list[Result] = []
-        for portion in verify_clients(runtime, pages, heal=heal and yes, workers=workers):
-            clients, events = clients + portion.clients, events + portion.events
-            differing += len(portion.differing)
-            left += sum(bool(result.left) for result in portion.differing)
-            shown += portion.differing[: _SHOWN - len(shown)]
-            bar.update(task, advance=portion.clients)
-    done = {"clients": clients, "events": events, "differing": differing, "left": left}
+    chosen = None if client is None else [client]
+    if sample_size is not None:
+        chosen = sample(all_clients(runtime), sample_size, seed=secrets.randbits(32) if seed is None else seed)
+    total, shown = _verify(runtime, chosen, heal=heal and yes, workers=workers)
     if as_json:
-        listed = [_result_json(result, values=values) for result in shown]
-        print_json({**done, "results": listed})
+        print_json({**total, "results": [_result_json(result, values=values) for result in shown]})
     else:
         _print_results(shown, values=values)
-        if differing > len(shown):
-            console.print(f"and {differing - len(shown)} more clients")
-        console.print(f"{clients} clients, {events} events: {differing} clients differ, {left} of them still")
-        if heal and not yes and differing:
+        if total["differing"] > len(shown):
+            console.print(f"and {total['differing'] - len(shown)} more clients")
+        console.print("{clients} clients, {events} events: {differing} clients differ, {left} still".format(**total))
+        if heal and not yes and shown:
             dry_run("the documents listed are mended; what was announced wrongly is announced anew")
-    if left:
+    if total["left"]:
         raise typer.Exit(ATTENTION)
+
+
+def _verify(
+    runtime: Runtime, chosen: Sequence[str] | None, *, heal: bool, workers: int
+) -> tuple[dict[str, int], list[Result]]:
+    """Counts, and what is to be listed."""
+    total: Counter[str] = Counter(clients=0, events=0, differing=0, left=0)
+    shown: list[Result] = []
+    with progress() as bar:
+        task = bar.add_task("clients", total=_count(runtime) if chosen is None else len(chosen))
+        pages = all_clients(runtime) if chosen is None else pages_of(chosen)
+        for portion in verify_clients(runtime, pages, heal=heal, workers=workers):
+            total["clients"] += portion.clients
+            total["events"] += portion.events
+            total["differing"] += len(portion.differing)
+            total["left"] += sum(bool(result.left) for result in portion.differing)
+            shown += portion.differing[: _SHOWN - len(shown)]
+            bar.update(task, advance=portion.clients)
+    return dict(total), shown
+
+
+def _count(runtime: Runtime) -> int:
+    return sum(map(runtime.backend.feed.count_clients, runtime.backend.feed.partitions()))
 
 
 def _print_results(results: Sequence[Result], *, values: bool) -> None:
@@ -181,7 +189,7 @@ def seal(file: File, as_json: AsJson = False) -> None:
     """Write the heads of all streams to a file, by which any later change of an event is found."""
     runtime = opened()
     with progress() as bar:
-        task = bar.add_task("clients", total=None)
+        task = bar.add_task("clients", total=_count(runtime))
 
         def heads() -> Iterator[Sealed]:
             for page in all_clients(runtime):

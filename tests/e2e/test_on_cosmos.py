@@ -21,7 +21,7 @@ from functions_app.embedded import open_embedded
 from functions_app.lag import measure_lag
 from functions_app.sample import domain
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
-from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Target
+from projections import PROJECTIONS_CONTAINER, CosmosDocumentStore, CosmosProjectionStore, Target
 from tests.support.cosmos import Containers
 from tests.wire.cosmos import CosmosServer
 

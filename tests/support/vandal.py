@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import orjson
 
@@ -40,10 +40,21 @@ Edit = Callable[[dict[str, Json]], None]
 class Scene(Protocol):
     """Stores of the sample clients, and what a vandal can do to them."""
 
-    events: EventStore
-    store: ProjectionStore
-    outbox: Outbox
-    documents: DocumentStore
+    @property
+    def events(self) -> EventStore:
+        """The streams."""
+
+    @property
+    def store(self) -> ProjectionStore:
+        """The records."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is to be published."""
+
+    @property
+    def documents(self) -> DocumentStore:
+        """All of it as it lies."""
 
     def edit(self, client_id: str, kind: str, number: int, change: Edit) -> None:
         """Change a document in place."""
@@ -87,7 +98,7 @@ def tags(scene: Scene, client_id: str) -> dict[tuple[str, int], str]:
 class SqliteScene:
     """The embedded default in a directory."""
 
-    _KEYS = {
+    _KEYS: ClassVar = {
         "record": ("records", "client_id = ? AND ? >= 0"),
         "announced": ("announced", "client_id = ? AND ? >= 0"),
         "audit": ("audit", "client_id = ? AND version = ?"),
