@@ -74,7 +74,7 @@ def write_seal(path: Path, heads: Iterable[Sealed], *, sealed_at: str) -> Seal:
 
         put({"format": _FORMAT, "version": _VERSION, "sealed_at": sealed_at})
         for head in heads:
-            put(head)
+            put(list(head))
             clients += 1
         seal = Seal(sealed_at, clients, digest.hexdigest())
         put({"clients": clients, "hash": seal.hash})

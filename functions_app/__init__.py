@@ -17,6 +17,7 @@ from .domain import (
 )
 from .errors import (
     DomainError,
+    ExportError,
     FlowError,
     ImportFileError,
     InputRefusedError,
@@ -39,6 +40,7 @@ __all__ = [
     "DomainError",
     "EventFunctionBuilder",
     "EventKey",
+    "ExportError",
     "Fact",
     "FlowError",
     "FromSettings",

@@ -121,18 +121,17 @@ class Look:
     def __call__(self) -> Seen:
         """What there is to see."""
         start = model_of(self._projection, empty_record(self._client_id))
-        if isinstance(start, Failure):  # parked from the beginning: there is nothing to compare with
-            self._watch(self._stream)
-            self._report_events(self._chain.version)
-            return self._seen(None)
-        folded = self._fold(start)
-        tried = self._try_next(folded)
+        readable = not isinstance(start, Failure)  # else parked from the beginning: there is nothing to compare with
+        folded = self._fold(start) if readable else None
+        tried = self._try_next(folded) if folded else None
         self._watch(self._stream)
         leftover = [*self._rest_of_audit()]
         if self._chain.version == 0:
             self._report_orphans(leftover)
             return self._seen(None)
         sound = self._report_events(self._until)
+        if folded is None:
+            return self._seen(None)
         if sound and folded.failure is None and self._told_to_stand is None:
             stands = self._really_stands()
             if stands is not None:

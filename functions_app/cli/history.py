@@ -3,10 +3,12 @@
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from eventstore import Sealed, check_sealed, open_seal, utc_text, write_seal
 from functions_app.export import check_export, write_export
@@ -17,6 +19,7 @@ from projections import ABSENT, Difference
 
 from .output import (
     ATTENTION,
+    FAILED,
     AnyClient,
     AsJson,
     Client,
@@ -24,6 +27,7 @@ from .output import (
     command,
     console,
     dry_run,
+    errors,
     opened,
     print_json,
     print_table,
@@ -183,6 +187,16 @@ def _check_export(path: Path, *, as_json: bool) -> None:
         raise typer.Exit(ATTENTION)
 
 
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Ends with a message if the file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        errors.print(Text(f"{file} cannot be written: {error.strerror}.", style="red"))
+        raise typer.Exit(FAILED) from None
+
+
 @app.command()
 @command
 def seal(file: File, as_json: AsJson = False) -> None:
@@ -199,7 +213,8 @@ def seal(file: File, as_json: AsJson = False) -> None:
                         yield Sealed(client_id, head.version, head.hash)
                 bar.update(task, advance=len(page))
 
-        done = write_seal(file, heads(), sealed_at=utc_text(runtime.clock()))
+        with _writing(file):
+            done = write_seal(file, heads(), sealed_at=utc_text(runtime.clock()))
     if as_json:
         print_json(done._asdict())
     else:
@@ -232,7 +247,8 @@ def diff(
 @command
 def export(client: Client, file: File, as_json: AsJson = False) -> None:
     """Write a client's whole trail as JSON lines: events, audit, record, deliveries."""
-    done = write_export(opened(), client, file)
+    with _writing(file):
+        done = write_export(opened(), client, file)
     if as_json:
         print_json(done._asdict())
     else:

@@ -1,6 +1,6 @@
 """Verify and heal: whatever somebody does to the stored documents and events is found, named exactly, and mended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +8,18 @@ from typing import Any, NamedTuple
 import pytest
 
 from eventstore import ANY, Event
-from projections import OutboxEntry, Projector, Target, code_fingerprint, record_document, refold
+from projections import (
+    Mend,
+    OutboxEntry,
+    Projector,
+    StoredDocument,
+    Target,
+    Verified,
+    Verifier,
+    code_fingerprint,
+    record_document,
+    refold,
+)
 from tests.support.clients import Contacted, Graded, Moved, Scored, Visited, clients, fact
 from tests.support.cosmos import Containers
 from tests.support.vandal import CosmosScene, Scene, SqliteScene, each_client, healer, rechain, tags, verifier
@@ -353,4 +364,160 @@ def test_an_outdated_record_is_the_one_that_differs(scene: Scene) -> None:
     found = {each.place for each in verifier(scene).verify("1").differences}
     assert {kind for kind, *_ in found} == {"record"}
     assert ("record", 0, "version") in found
+    assert healer(scene).heal("1").left == ()
+
+
+# --- clients that move, and safeguards removed -------------------------------------------------------------------------
+
+
+class Interrupted:
+    """Documents of a client that gets another event, which is projected, while it is looked at."""
+
+    def __init__(self, scene: Scene, times: int) -> None:
+        self._scene, self._times = scene, times
+        self.documents = scene.documents.documents
+
+    def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
+        if self._times > 0:
+            self._times -= 1
+            append(self._scene, client_id, Contacted(email=f"{self._times}@x.example"))
+            catch_up(self._scene, client_id)
+        return self._scene.documents.audit_documents(client_id)
+
+
+class LooksOnce(Verifier):
+    """Reports what it sees first."""
+
+    def verify(self, client_id: str) -> Verified:
+        _, seen = self._look(client_id)
+        return Verified(client_id, seen.events, seen.differences, seen.mends, None, None, None)
+
+
+def no_false_alarm(scene: Scene, kind: type[Verifier]) -> None:
+    """A client that moves on while it is looked at is no trouble."""
+    moving: Any = Interrupted(scene, 3)
+    assert kind(clients, scene.events, moving, projected_until="z").verify("1").differences == ()
+
+
+def test_a_client_that_moves_raises_no_false_alarm(scene: Scene) -> None:
+    """What is found is looked at again; whoever reports what it sees first does raise one."""
+    told(scene)
+    no_false_alarm(scene, Verifier)
+    with pytest.raises(AssertionError):
+        no_false_alarm(scene, LooksOnce)
+
+
+def test_damage_of_a_client_that_moves_is_found_all_the_same(scene: Scene) -> None:
+    """It lasts, whatever else changes."""
+    told(scene)
+    scene.edit("1", "audit", 2, put("rule", to="nobody"))
+    moving: Any = Interrupted(scene, 2)
+    found = Verifier(clients, scene.events, moving, projected_until="z").verify("1").differences
+    assert [each.place for each in found] == [("audit", 2, "rule")]
+
+
+class Regardless:
+    """Mends whatever is there, without a look at its tag."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._documents = scene.documents
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._documents, name)
+
+    def mend(self, client_id: str, mends: Sequence[Mend]) -> bool:
+        present = {
+            (each.kind, each.number): each.tag
+            for each in [*self._documents.documents(client_id), *self._documents.audit_documents(client_id)]
+        }
+        return self._documents.mend(
+            client_id, [each._replace(seen=present.get((each.kind, each.number))) for each in mends]
+        )
+
+
+def no_commit_is_overwritten(scene: Scene, documents: Any) -> None:
+    """Whoever heals a client that was projected meanwhile does not put the older record back."""
+    told(scene)
+    scene.edit("1", "record", 0, put("values", "contact", "email", to="z"))
+    verified = verifier(scene).verify("1")
+    append(scene, "1", Contacted(phone="2"))
+    catch_up(scene, "1")
+    documents.mend("1", verified.mends)
+    record = scene.store.load(["1"])["1"].record
+    assert record is not None
+    assert record.version == 6
+
+
+def test_a_mend_that_comes_late_is_refused(scene: Scene) -> None:
+    """By the tag of the document; with the tag ignored, a commit is lost."""
+    no_commit_is_overwritten(scene, scene.documents)
+
+
+def test_without_tags_a_late_mend_undoes_a_commit(scene: Scene) -> None:
+    """The safeguard of the test above, removed."""
+    with pytest.raises(AssertionError):
+        no_commit_is_overwritten(scene, Regardless(scene))
+
+
+def test_a_mend_is_done_as_a_whole_or_not_at_all(scene: Scene) -> None:
+    """One document that changed meanwhile leaves the others of its portion as they are."""
+    told(scene)
+    scene.remove("1", "audit", 2)
+    scene.edit("1", "audit", 3, put("rule", to="nobody"))
+    mends = verifier(scene).verify("1").mends
+    scene.edit("1", "audit", 3, put("rule", to="somebody"))
+    before = tags(scene, "1")
+    assert not scene.documents.mend("1", mends)
+    assert tags(scene, "1") == before
+
+
+def test_many_documents_are_mended_in_portions(scene: Scene) -> None:
+    """More than one batch of Cosmos DB holds."""
+    append(scene, "1", *(Contacted(email=f"{number}@x.example") for number in range(100)))
+    append(scene, "1", *(Contacted(email=f"{number}@x.example") for number in range(100)))
+    catch_up(scene, "1")
+    for version in range(1, 201):
+        scene.remove("1", "audit", version)
+    assert len(verifier(scene).verify("1").differences) == 200
+    assert healer(scene).heal("1").left == ()
+
+
+def test_owners_are_listed_by_the_page(scene: Scene) -> None:
+    """Each client once, whatever is left of it."""
+    told(scene, "1", "2", "3")
+    for kind, number in [("record", 0), ("announced", 0), ("outbox", 2)]:
+        scene.remove("2", kind, number)
+    assert list(scene.documents.owners(limit=2)) == ["1", "2"]
+    assert list(scene.documents.owners(after="2", limit=2)) == ["3"]
+    assert list(scene.documents.owners(after="3")) == []
+
+
+def test_a_client_without_announcements_left_is_sound(scene: Scene) -> None:
+    """All of them published, which is what most clients look like."""
+    told(scene)
+    scene.outbox.delete(scene.outbox.pending("1"))
+    assert verifier(scene, heard=lambda _: 2).verify("1").differences == ()
+
+
+def test_no_difference_shows_a_value(scene: Scene) -> None:
+    """Neither in its text nor in its representation; a key of a mapping is data, too."""
+    told(scene)
+    scene.edit("1", "record", 0, put("values", "contact", to={"canary7@x.example": "canary7"}))
+    scene.edit("1", "audit", 5, put("changes", 0, "new", to="canary7"))
+    found = verifier(scene).verify("1").differences
+    assert len(found) > 2
+    assert "canary7" not in f"{found!r} {' '.join(map(str, found))}"
+
+
+def test_a_field_beside_the_document_is_checked(scene: Scene) -> None:
+    """What is kept for searching has to be what the document says."""
+    told(scene)
+    if isinstance(scene, SqliteScene):
+        scene.run("UPDATE records SET parked = 1 WHERE client_id = '1'")
+        expected = {("record", 0, "parked")}
+    else:
+        assert isinstance(scene, CosmosScene)
+        scene.edit_beside("1", "audit", 5, put("touched", to=[]))
+        expected = {("audit", 5, "touched")}
+    assert {each.place for each in verifier(scene).verify("1").differences} == expected
     assert healer(scene).heal("1").left == ()

@@ -161,6 +161,10 @@ class SqliteScene:
     def remove_event(self, client_id: str, version: int) -> None:
         self._run(self._events, "DELETE FROM events WHERE client_id = ? AND version = ?", client_id, version)
 
+    def run(self, statement: str) -> None:
+        """Do something else to the projections."""
+        self._run(self._projections, statement)
+
     def _run(self, database: Any, statement: str, *parameters: object) -> None:
         database.write(lambda connection: connection.execute(statement, parameters))
 
