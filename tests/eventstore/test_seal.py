@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -52,7 +53,7 @@ def sealed_at(stream: list[RecordedEvent]) -> Sealed:
 
 def found(events: list[RecordedEvent], sealed: Sealed) -> list[tuple[int, str]]:
     store: EventStore = Streams(events)  # type: ignore[assignment]
-    return [tuple(problem) for problem in check_sealed(store, sealed)]
+    return [(problem.version, problem.problem) for problem in check_sealed(store, sealed)]
 
 
 fields = st.sampled_from(
@@ -65,7 +66,7 @@ fields = st.sampled_from(
 def test_any_change_of_any_event_is_found(stream: list[RecordedEvent], *, version: int, field: str, anew: bool) -> None:
     """Whatever field, wherever, and also if somebody works all hashes after it out anew."""
     events = list(stream)
-    value = {"x": 1} if field == "data" else "x"
+    value: Any = {"x": 1} if field == "data" else "x"
     events[version - 1] = events[version - 1]._replace(**{field: value})
     if anew and field != "hash":
         previous = events[version - 2].hash if version > 1 else ""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hypothesis import given, settings
 
@@ -30,7 +31,8 @@ def projected(data: list[EventData]) -> Iterator[World]:
 def test_as_of_a_version_is_the_fold_of_the_events_up_to_it(data: list[EventData]) -> None:
     """And what the stored audit gives when it is replayed up to there; the last one is the stored record."""
     with projected(data) as world:
-        stream, values = world.stream("1"), {}
+        stream = world.stream("1")
+        values: dict[str, dict[str, Any]] = {}
         for event, entry in zip(stream, world.trail("1"), strict=True):
             values = apply_changes(values, entry.changes)
             seen = world.reader.as_of_version("1", event.version).record
