@@ -15,6 +15,7 @@ from .rules import Projection
 DIFFERS: Final = "differs"
 NOT_THERE: Final = "missing"
 NOT_EXPECTED: Final = "not expected"
+UNREADABLE: Final = "cannot be read"
 
 WHOLE_DOCUMENT: Final = "(whole)"
 

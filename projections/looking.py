@@ -1,42 +1,32 @@
 """One look at one client: what is stored of it, beside what its events come to."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from eventstore import CHANGED, MISSING, REWRITTEN, ChainCheck, EventStore, RecordedEvent
 
-from .comparing import DIFFERS, NOT_EXPECTED, NOT_THERE, WHOLE_DOCUMENT, Comparison, Difference
-from .documents import (
-    Document,
-    announced_from,
-    audit_document,
-    outbox_document,
-    outbox_from,
-    record_document,
-    record_from,
-)
+from .comparing import NOT_THERE, WHOLE_DOCUMENT, Comparison, Difference
+from .documents import audit_document, record_document
 from .fold import Failure, Folded, fold, model_of
 from .parking import CATCHING_UP, park
-from .ports import ANNOUNCED, AUDIT, OUTBOX, RECORD, Mend, StoredDocument
-from .record import Announced, AuditEntry, Json, OutboxEntry, Parked, Record, content_hash, empty_record
+from .ports import AUDIT, RECORD, Mend, StoredDocument
+from .record import Announced, AuditEntry, Json, Parked, empty_record
 from .refold import fold_portions
+from .report import Report
 from .rules import Projection
+from .stored import record_in
+from .told import Told
 
 EVENT = "event"
 MOST = 500
 """Mends of one look; healing looks again for the rest."""
 
-_UNREADABLE = "cannot be read"
 _BEHIND = "is behind the events, which every sweep has passed"
 _EVENT_PROBLEMS = {
     MISSING: "is missing, though something later knows of it",
     CHANGED: "does not match its hash, or does not follow the event before",
     REWRITTEN: "is not the event that was folded",
 }
-_NOTHING = content_hash(None)
-
-Parsed = TypeVar("Parsed", Record, Announced, OutboxEntry)
 
 
 class Against(NamedTuple):
@@ -100,17 +90,15 @@ class Look:
         stands: int | None = None,
     ) -> None:
         self._against, self._projection = against, against.projection
-        self._client_id, self._heard, self._told_to_stand = client_id, heard, stands
+        self._client_id, self._told_to_stand = client_id, stands
         self._stored = {(each.kind, each.number): each for each in stored}
         self._audit, self._next = audit, next(audit, None)
         self._aside: list[StoredDocument] = []  # audit entries that were not compared with anything
         self._chain, self._stream = ChainCheck(), against.events.read(client_id)
-        self._differences: list[Difference] = []
-        self._mends: list[Mend] = []
-        self._announced: Announced | None = None
+        self._report = Report(against.comparison)
+        self._told = Told(against.projection, client_id, self._stored, heard, self._report)
 
-        self._record = _record(self._stored.get((RECORD, 0)))
-        self._outbox = {n: _outbox(each) for (kind, n), each in self._stored.items() if kind == OUTBOX}
+        self._record = record_in(self._stored.get((RECORD, 0)))
         self._until = stands if stands is not None else self._record.version if self._record else 0
         self._contents: dict[int, dict[str, Json]] = {0: self._projection.layout.nothing}
         self._hash = ""  # of the event at which the record stands
@@ -140,22 +128,21 @@ class Look:
         if not sound:
             return self._seen(None)
         for document in leftover:
-            self._remove(document, "no such event was folded")
+            self._report.remove(document, "no such event was folded")
         self._compare_record(folded, tried)
-        self._compare_announced(folded)
-        self._compare_outbox()
+        self._told.compare(self._until, self._chain.version, self._contents)
         return self._seen(folded)
 
     def _seen(self, folded: Folded | None, stands: int | None = None) -> Seen:
-        differences, mends = tuple(self._differences), tuple(self._mends[:MOST])
-        return Seen(self._chain.version, folded, differences, mends, self._announced, stands)
+        differences, mends = tuple(self._report.differences), tuple(self._report.mends[:MOST])
+        return Seen(self._chain.version, folded, differences, mends, self._told.announce_from, stands)
 
     # --- the events --------------------------------------------------------------------------------------------------
 
     def _fold(self, start: Any) -> Folded:
         """Fold up to where the record stands, as far as the chain is sound, comparing the audit on the way."""
         folded = fold(self._projection, empty_record(self._client_id), (), model=start)
-        announced_at = {e.version for e in self._outbox.values() if e and 0 < e.version < self._until}
+        announced_at = {version for version in self._told.versions if 0 < version < self._until}
         for boundary in sorted({*announced_at, self._until}):
             portions = fold_portions(
                 self._projection, self._against.events, folded.record, self._sound(boundary), model=folded.model
@@ -203,7 +190,7 @@ class Look:
     def _report_events(self, until: int) -> bool:
         """Report what the chain tells; whether all is sound up to a version."""
         for problem in self._chain.problems:
-            self._report(EVENT, problem.version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem.problem])
+            self._report.add(EVENT, problem.version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem.problem])
         return not any(problem.version <= until for problem in self._chain.problems)
 
     def _really_stands(self) -> int | None:
@@ -217,16 +204,16 @@ class Look:
         if self._record is None or self._until == 0 or self._record.event_hash == self._hash:
             return True
         if folded.record.version < self._until:
-            self._report(EVENT, self._chain.version + 1, WHOLE_DOCUMENT, _EVENT_PROBLEMS[MISSING])
+            self._report.add(EVENT, self._chain.version + 1, WHOLE_DOCUMENT, _EVENT_PROBLEMS[MISSING])
             return False
-        rewritten = [each.number for each in self._differences if each.kind == AUDIT and each.path == "event_hash"]
+        rewritten = [
+            each.number for each in self._report.differences if each.kind == AUDIT and each.path == "event_hash"
+        ]
         if self._until not in rewritten:
             return True  # the last audit entry knows the event: it is the record that is wrong
-        first = min(rewritten)
-        self._differences = [each for each in self._differences if each.kind != AUDIT or each.number < first]
-        self._mends = [each for each in self._mends if each.kind != AUDIT or each.number < first]
+        self._report.forget(AUDIT, min(rewritten))
         for version in rewritten:
-            self._report(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[REWRITTEN])
+            self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[REWRITTEN])
         return False
 
     # --- the documents -----------------------------------------------------------------------------------------------
@@ -236,11 +223,11 @@ class Look:
             stored = None
             while self._next is not None and self._next.number <= entry.version:
                 if self._next.number < entry.version:
-                    self._remove(self._next, "no event has this version")
+                    self._report.remove(self._next, "no event has this version")
                 else:
                     stored = self._next
                 self._next = next(self._audit, None)
-            self._compare(AUDIT, entry.version, stored, audit_document(entry))
+            self._report.compare(AUDIT, entry.version, stored, audit_document(entry))
 
     def _next_at(self, version: int, *, hash_: str) -> bool:
         """Whether there is an audit entry of this version, which bears this hash; those before it are put aside."""
@@ -263,14 +250,13 @@ class Look:
             record = record._replace(parked=self._parked(self._record.parked, tried))
         is_late = bool(self._late) and self._late < self._against.projected_until
         if stored is None and self._until == 0:
-            announced = _announced(self._stored.get((ANNOUNCED, 0)))
-            was_there = announced is not None and announced.projection_version == self._projection.version
-            if is_late and (was_there or self._projection.version == 1):
-                self._report(RECORD, 0, WHOLE_DOCUMENT, NOT_THERE)
+            version = self._projection.version
+            if is_late and (version == 1 or self._told.was_announced_by(version)):
+                self._report.add(RECORD, 0, WHOLE_DOCUMENT, NOT_THERE)
             return
-        self._compare(RECORD, 0, stored, record_document(record), readable=self._record is not None)
+        self._report.compare(RECORD, 0, stored, record_document(record), readable=self._record is not None)
         if is_late and record.parked is None and folded.failure is None:
-            self._report(RECORD, 0, "version", _BEHIND)
+            self._report.add(RECORD, 0, "version", _BEHIND)
 
     def _parked(self, stored: Parked | None, tried: Folded | None) -> Parked | None:
         """Why the record should be parked, as far as that can be said."""
@@ -290,135 +276,6 @@ class Look:
         waiting_for = max(version, min(stored.waiting_for, head))
         return Parked(version, waiting_for, code, tuple(problems), fingerprint)
 
-    def _compare_announced(self, folded: Folded) -> None:
-        stored = self._stored.get((ANNOUNCED, 0))
-        announced = _announced(stored)
-        told = max([self._heard, *self._outbox])
-        before = len(self._differences)
-        if stored is None or announced is None:
-            if stored is not None or told > 0:
-                self._report(ANNOUNCED, 0, WHOLE_DOCUMENT, NOT_THERE if stored is None else _UNREADABLE)
-                self._tell_all(told)
-            return
-        for name in stored.beside:
-            self._report(ANNOUNCED, 0, name, DIFFERS)
-        start = announced
-        if announced.seq < told:
-            self._report(ANNOUNCED, 0, "seq", "is lower than what was announced", announced.seq, told)
-            self._tell_all(told)
-        if announced.projection_version == self._projection.version:
-            if announced.version > self._chain.version:
-                self._report(ANNOUNCED, 0, "version", "is beyond the events", announced.version, self._until)
-                start = start._replace(version=self._until)
-            if self._until >= start.version:
-                self._compare_hashes(announced.hashes, folded)
-        if len(self._differences) > before and self._announced is None:
-            self._announced = start
-
-    def _compare_hashes(self, stored: dict[str, str], folded: Folded) -> None:
-        contents = self._contents.get(folded.record.version, {})
-        expected = {name: content_hash(content) for name, content in contents.items()}
-        known = set(self._projection.layout.names)
-        for name in sorted(stored.keys() | expected.keys()):
-            was, wanted = stored.get(name, _NOTHING), expected.get(name, _NOTHING)
-            if was != wanted:
-                self._report(ANNOUNCED, 0, f"hashes.{name if name in known else '*'}", DIFFERS, was, wanted)
-
-    def _compare_outbox(self) -> None:
-        numbers = sorted(self._outbox)
-        announced = _announced(self._stored.get((ANNOUNCED, 0)))
-        for number, entry in sorted(self._outbox.items()):
-            stored = self._stored[OUTBOX, number]
-            if entry is None:
-                self._remove(stored, _UNREADABLE)
-                self._tell_all(number)
-                continue
-            expected = entry._replace(
-                client_id=self._client_id, projection=self._projection.name, seq=number, previous_seq=number - 1
-            )
-            if entry.projection_version == self._projection.version and entry.version in self._contents:
-                at_that_version = self._contents[entry.version]
-                contents = {name: at_that_version.get(name) for name in entry.contents if name in at_that_version}
-                expected = expected._replace(contents=contents)
-            self._compare(OUTBOX, number, stored, outbox_document(expected))
-        last = announced.seq if announced is not None else 0
-        for number, following in pairwise([*numbers, last + 1]):
-            # They are deleted in order. What was lost is no matter once everything is told again.
-            if following > number + 1 and not any(self._tells_all(each) for each in numbers if each > number):
-                self._report(OUTBOX, number + 1, WHOLE_DOCUMENT, NOT_THERE)
-                self._tell_all(last)
-
-    def _tells_all(self, number: int) -> bool:
-        entry = self._outbox[number]
-        return entry is not None and entry.contents.keys() >= set(self._projection.layout.names)
-
-    def _tell_all(self, seq: int) -> None:
-        stored = _announced(self._stored.get((ANNOUNCED, 0)))
-        seq = max(seq, stored.seq if stored else 0, self._heard, *self._outbox)
-        names = dict.fromkeys(self._projection.layout.names, "")  # no content has this hash
-        self._announced = Announced(seq, self._projection.version, self._until, names)
-
     def _report_orphans(self, audit: Sequence[StoredDocument]) -> None:
         for document in [*self._stored.values(), *audit]:
-            self._remove(document, "the client has no events")
-
-    # --- what was found ----------------------------------------------------------------------------------------------
-
-    def _compare(
-        self, kind: str, number: int, stored: StoredDocument | None, expected: Document, *, readable: bool = True
-    ) -> None:
-        before = len(self._differences)
-        if stored is None:
-            self._report(kind, number, WHOLE_DOCUMENT, NOT_THERE)
-        elif not readable:
-            self._report(kind, number, WHOLE_DOCUMENT, _UNREADABLE)
-        else:
-            found = self._against.comparison.differences(kind, number, stored.body, expected)
-            self._differences += found
-            for name in () if found else stored.beside:
-                self._report(kind, number, name, "beside the document differs from it")
-        if len(self._differences) > before:
-            self._mends.append(Mend(kind, number, expected, stored.tag if stored else None))
-
-    def _remove(self, stored: StoredDocument, why: str) -> None:
-        self._report(stored.kind, stored.number, WHOLE_DOCUMENT, f"{NOT_EXPECTED}: {why}")
-        self._mends.append(Mend(stored.kind, stored.number, None, stored.tag))
-
-    def _report(self, kind: str, number: int, path: str, problem: str, *values: Json) -> None:
-        self._differences.append(Difference(kind, number, path, problem, *values))
-
-
-def _record(stored: StoredDocument | None) -> Record | None:
-    record = _parsed(record_from, stored)
-    if record is None or not (_are_counts(record.version) and isinstance(record.event_hash, str)):
-        return None
-    parked = record.parked
-    return record if parked is None or _are_counts(parked.version, parked.waiting_for) else None
-
-
-def _announced(stored: StoredDocument | None) -> Announced | None:
-    found = _parsed(announced_from, stored)
-    if found is None or not _are_counts(found.seq, found.projection_version, found.version):
-        return None
-    hashes: object = found.hashes
-    return found if isinstance(hashes, dict) else None
-
-
-def _outbox(stored: StoredDocument | None) -> OutboxEntry | None:
-    found = _parsed(outbox_from, stored)
-    if found is None or not _are_counts(found.version):
-        return None
-    contents: object = found.contents
-    return found if isinstance(contents, dict) else None
-
-
-def _are_counts(*values: object) -> bool:
-    return all(type(value) is int and value >= 0 for value in values)
-
-
-def _parsed(parse: Callable[[Document], Parsed], stored: StoredDocument | None) -> Parsed | None:
-    """What a document says, None if there is none or it does not have the form of its kind."""
-    try:
-        return None if stored is None else parse(stored.body)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+            self._report.remove(document, "the client has no events")
