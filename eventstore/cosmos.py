@@ -201,7 +201,7 @@ class CosmosChangeFeed:
     def clients(self, partition: str, *, after: str | None, limit: int) -> ClientPage:
         """See `ClientDirectory.clients`: the first events of a range, by the index; one request for a page."""
         with cosmos_errors():
-            pages = self._container.query_items(
+            pages: Any = self._container.query_items(
                 f"SELECT c.client_id {_FIRST_EVENTS}", feed_range=_unpacked(partition), max_item_count=limit
             ).by_page(after)
             documents = [document for page in islice(pages, 1) for document in page]
@@ -210,10 +210,10 @@ class CosmosChangeFeed:
     def count_clients(self, partition: str) -> int:
         """See `ClientDirectory.count_clients`."""
         with cosmos_errors():
-            counts = self._container.query_items(
+            counts: Any = self._container.query_items(
                 f"SELECT VALUE COUNT(1) {_FIRST_EVENTS}", feed_range=_unpacked(partition)
             )
-            return sum(counts)
+            return int(sum(counts))
 
 
 def _appended(events: Sequence[EventData], stored: Mapping[str, RecordedEvent], tried: set[str]) -> Appended:

@@ -104,9 +104,10 @@ def verify_clients(
         workers: processes; with more than one, each opens the application that the environment describes.
 
     Raises:
+        FingerprintMismatchError: the code is not the one that projected, so everything would differ.
         StoreUnavailableError: a database is out of reach.
-        ProjectionError: healing could not bring a client up to date.
     """
+    _ = runtime.projector
     until = projected_until(runtime)
     findings = runtime.findings
     known = set(findings.all())

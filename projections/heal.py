@@ -66,7 +66,6 @@ class Healer:
 
         Raises:
             StoreUnavailableError: a database is out of reach; what was mended stays.
-            ProjectionError: the client is behind its events, and what keeps it there.
         """
         verified = self._verifier.verify(client_id)
         found, announced = verified.differences, False
@@ -80,7 +79,9 @@ class Healer:
             verified = self._verifier.verify(client_id)
         if any(each.kind != EVENT for each in verified.differences):
             # What is left without a mend lacks events that are there.
-            self._projector.catch_up(client_id, Target(self._events.head(client_id).version, retry=True))
+            # If it does not get there, what is left says so.
+            target = Target(self._events.head(client_id).version, retry=True)
+            self._projector.catch_up_all({client_id: target})
             verified = self._verifier.verify(client_id)
         return Healed(found, verified.differences, announced, verified.events)
 

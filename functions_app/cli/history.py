@@ -15,7 +15,7 @@ from functions_app.export import check_export, write_export
 from functions_app.runtime import Runtime
 from functions_app.verifying import Result, all_clients, pages_of, sample, verify_clients
 from functions_app.views import diff_json
-from projections import ABSENT, Difference
+from projections import ABSENT, Difference, UnknownClientError
 
 from .output import (
     ATTENTION,
@@ -82,6 +82,8 @@ def verify(
     if sample_size is not None:
         chosen = sample(all_clients(runtime), sample_size, seed=secrets.randbits(32) if seed is None else seed)
     total, shown = _verify(runtime, chosen, heal=heal and yes, workers=workers)
+    if client is not None and not (total["events"] or shown):
+        raise UnknownClientError(client)
     if as_json:
         print_json({**total, "results": [_result_json(result, values=values) for result in shown]})
     else:

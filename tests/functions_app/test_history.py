@@ -107,6 +107,11 @@ def test_a_difference_is_named_mended_and_healthy_again(data: Path, cli: Command
     assert cli.json("lag")["differing"] == 0
 
 
+def test_nobody_cannot_be_verified(cli: CommandLine) -> None:
+    """A client of whom nothing is stored is a mistake in typing, not a sound client."""
+    assert "No event of this client" in cli("verify", "99", code=1).output
+
+
 def test_workers_find_the_same(data: Path, cli: CommandLine) -> None:
     """Two processes of their own, which open what the environment describes."""
     spoil(data)

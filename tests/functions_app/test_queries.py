@@ -303,6 +303,7 @@ def test_lag_counts_what_waits(quiet: Flow, clock: Clock) -> None:
         "parked": 0,
         "unpublished": 0,
         "deliveries": {name: {"waiting": 0, "failed": 0, "paused": None} for name in ("crm", "mailing")},
+        "differing": 0,
         "problems": [],
     }
     quiet.post("crm", [_contact(1, "a"), _contact(2, "b")])
