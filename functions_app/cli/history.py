@@ -78,23 +78,27 @@ def verify(
         known = runtime.findings.acknowledge(client)
         console.print("It is acknowledged" if known else "Nothing was found of this client")
         return
-    chosen = None if client is None else [client]
-    if sample_size is not None:
-        chosen = sample(all_clients(runtime), sample_size, seed=secrets.randbits(32) if seed is None else seed)
+    chosen = _chosen(runtime, client, sample_size, seed)
     total, shown = _verify(runtime, chosen, heal=heal and yes, workers=workers)
     if client is not None and not (total["events"] or shown):
         raise UnknownClientError(client)
     if as_json:
         print_json({**total, "results": [_result_json(result, values=values) for result in shown]})
     else:
-        _print_results(shown, values=values)
-        if total["differing"] > len(shown):
-            console.print(f"and {total['differing'] - len(shown)} more clients")
-        console.print("{clients} clients, {events} events: {differing} clients differ, {left} still".format(**total))
+        _print_results(shown, total, values=values)
         if heal and not yes and shown:
             dry_run("the documents listed are mended; what was announced wrongly is announced anew")
     if total["left"]:
         raise typer.Exit(ATTENTION)
+
+
+def _chosen(runtime: Runtime, client: str | None, number: int | None, seed: int | None) -> Sequence[str] | None:
+    """The clients to verify, None for all."""
+    if client is not None and number is not None:
+        raise typer.BadParameter("either CLIENT or --sample")
+    if number is not None:
+        return sample(all_clients(runtime), number, seed=secrets.randbits(32) if seed is None else seed)
+    return None if client is None else [client]
 
 
 def _verify(
@@ -120,9 +124,15 @@ def _count(runtime: Runtime) -> int:
     return sum(map(runtime.backend.feed.count_clients, runtime.backend.feed.partitions()))
 
 
-def _print_results(results: Sequence[Result], *, values: bool) -> None:
-    if not results:
-        return
+def _print_results(results: Sequence[Result], total: dict[str, int], *, values: bool) -> None:
+    if results:
+        _print_differences(results, values=values)
+    if total["differing"] > len(results):
+        console.print(f"and {total['differing'] - len(results)} more clients")
+    console.print("{clients} clients, {events} events: {differing} clients differ, {left} still".format(**total))
+
+
+def _print_differences(results: Sequence[Result], *, values: bool) -> None:
     columns = ["client", "document", "field", "problem", "", *(["stored", "expected"] if values else [])]
     rows = [
         [result.client_id, document, each.path, each.problem, "" if each in result.left else "mended"]
