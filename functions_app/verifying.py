@@ -208,8 +208,9 @@ def _checker(runtime: Runtime, until: str, *, heal: bool) -> Callable[[str], Res
         healed = healer.heal(client_id)
         if healed.announced:
             runtime.publish_soon([client_id])
-        if any(each.kind == "record" for each in healed.found):
-            # A target may have been given what was wrong; what it has already is not sent again.
+        if healed.events and any(each.kind == "record" for each in healed.found):
+            # A target may have been given what was wrong; what it has already is not sent again. Not for a record that
+            # was removed, since without one a target would be told to forget the client.
             for integration in runtime.domain.integrations:
                 runtime.deliverer.ring(integration.name, [client_id])
         return Result(client_id, healed.events, healed.found, healed.left)

@@ -197,6 +197,15 @@ def test_healing_rings_the_targets_of_a_wrong_record(data: Path, cli: CommandLin
     assert all(state.due_at is not None for state in after.values())
 
 
+def test_removing_a_leftover_record_retracts_nothing(data: Path, cli: CommandLine) -> None:
+    """Events that were lost by a restore must not make targets forget the client."""
+    vandalise(data, "DELETE FROM events WHERE client_id = '5'")
+    before = open_flow(data).backend.deliveries.of_client("5")
+    cli("verify", "--heal", "--yes")
+    assert open_flow(data).backend.deliveries.of_client("5") == before
+    cli("view", "5", code=1)
+
+
 # --- seals -----------------------------------------------------------------------------------------------------------
 
 
