@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .canonical import MAX_DEPTH, SAFE_INTEGER, canonical_json, normalize
+from .chain import CHANGED, MISSING, REWRITTEN, ChainCheck, ChainProblem
 from .client_id import MAX_LENGTH as MAX_CLIENT_ID_LENGTH
 from .client_id import ClientId, check_client_id
 from .errors import (
@@ -18,6 +19,7 @@ from .errors import (
     InvalidPayloadError,
     RegistrationError,
     RejectionNotFoundError,
+    SealError,
     StoreRefusedError,
     StoreUnavailableError,
     StoreVersionError,
@@ -35,6 +37,8 @@ from .ports import (
     Appended,
     ChangeFeed,
     CheckpointStore,
+    ClientDirectory,
+    ClientPage,
     EventStore,
     ExpectedVersion,
     FeedPage,
@@ -43,6 +47,7 @@ from .ports import (
 )
 from .problems import FieldProblem, field_problems
 from .registry import EventRegistry, EventType
+from .seal import Seal, Sealed, check_sealed, open_seal, write_seal
 
 if TYPE_CHECKING:
     from .cosmos import EVENTS_CONTAINER, CosmosChangeFeed, CosmosEventStore
@@ -94,19 +99,26 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "ANY",
+    "CHANGED",
     "CHECKPOINTS_TABLE",
     "EMPTY_STREAM",
     "EVENTS_CONTAINER",
     "INTAKE_CONTAINER",
     "MAX_CLIENT_ID_LENGTH",
     "MAX_DEPTH",
+    "MISSING",
     "NO_STREAM",
+    "REWRITTEN",
     "SAFE_INTEGER",
     "AppendTooLargeError",
     "Appended",
+    "ChainCheck",
+    "ChainProblem",
     "ChangeFeed",
     "CheckpointStore",
+    "ClientDirectory",
     "ClientId",
+    "ClientPage",
     "ContentionError",
     "CosmosChangeFeed",
     "CosmosCheckpointStore",
@@ -133,6 +145,9 @@ __all__ = [
     "Rejection",
     "RejectionNotFoundError",
     "RejectionStore",
+    "Seal",
+    "SealError",
+    "Sealed",
     "SqliteCheckpointStore",
     "SqliteDatabase",
     "SqliteEventStore",
@@ -150,6 +165,7 @@ __all__ = [
     "WrongExpectedVersionError",
     "canonical_json",
     "check_client_id",
+    "check_sealed",
     "cosmos_container",
     "cosmos_errors",
     "cosmos_query",
@@ -159,5 +175,7 @@ __all__ = [
     "normalize",
     "open_cosmos",
     "open_events",
+    "open_seal",
     "utc_text",
+    "write_seal",
 ]

@@ -22,7 +22,7 @@ from .coalescing import Coalescer
 from .cosmos_client import WriteConflictError, cosmos_errors, cosmos_query, create_all
 from .errors import ContentionError, StoreUnavailableError
 from .events import EMPTY_STREAM, EventData, RecordedEvent, StreamHead, record_events
-from .ports import ANY, NO_STREAM, Appended, CheckpointStore, ExpectedVersion, FeedPage
+from .ports import ANY, NO_STREAM, Appended, CheckpointStore, ClientPage, ExpectedVersion, FeedPage
 from .recent_heads import RecentHeads
 
 EVENTS_CONTAINER: dict[str, Any] = {
@@ -37,6 +37,7 @@ _ROUNDS = 8
 _PAGE = 500
 _BACKOFF = 0.02  # seconds
 _MAX_VERSION = 10**12 - 1
+_FIRST_EVENTS = "FROM c WHERE c.version = 1"
 _FIELDS = ", ".join(f"c.{name}" for name in RecordedEvent._fields)
 
 
@@ -156,7 +157,7 @@ class CosmosEventStore:
 
 
 class CosmosChangeFeed:
-    """`ChangeFeed` of the events container, in pull mode: one partition for each range the container had at first.
+    """`ChangeFeed` and `ClientDirectory` of the events container, in pull mode: one partition for each range the container had at first.
 
     The set of ranges is stored when the feed is first read and stays. The service may split a range later; the cursor of
     the old range goes on and covers its parts.
@@ -206,6 +207,23 @@ class CosmosChangeFeed:
         # The page's own token may be another caller's; the hook's headers hold the right one once the page is read.
         cursor = headers[-1]["etag"]
         return documents, _with_starts(cursor) if after is None else cursor
+
+    def clients(self, partition: str, *, after: str | None, limit: int) -> ClientPage:
+        """See `ClientDirectory.clients`: the first events of a range, by the index; one request for a page."""
+        with cosmos_errors():
+            pages: Any = self._container.query_items(
+                f"SELECT c.client_id {_FIRST_EVENTS}", feed_range=_unpacked(partition), max_item_count=limit
+            ).by_page(after)
+            documents = [document for page in islice(pages, 1) for document in page]
+        return ClientPage([str(document["client_id"]) for document in documents], pages.continuation_token)
+
+    def count_clients(self, partition: str) -> int:
+        """See `ClientDirectory.count_clients`."""
+        with cosmos_errors():
+            counts: Any = self._container.query_items(
+                f"SELECT VALUE COUNT(1) {_FIRST_EVENTS}", feed_range=_unpacked(partition)
+            )
+            return int(sum(counts))
 
 
 def _appended(events: Sequence[EventData], stored: Mapping[str, RecordedEvent], tried: set[str]) -> Appended:

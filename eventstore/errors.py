@@ -16,6 +16,7 @@
     |   +-- InvalidPayloadError
     +-- HistoryForkedError           the stream is not the one that was read before
     +-- RejectionNotFoundError       no open rejection has that number
+    +-- SealError                    a seal file cannot be relied on
     +-- StoreUnavailableError        the database is locked, full or out of reach
     +-- StoreRefusedError            the database will never take this
     +-- WrongContainerError          a Cosmos DB container with other keys than it must have
@@ -158,6 +159,14 @@ class RejectionNotFoundError(EventStoreError):
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__(f"There is no open rejection number {number}; list the open ones first.")
+
+
+class SealError(EventStoreError):
+    """A seal file that cannot be relied on."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"The seal cannot be relied on: {problem}; take another copy of it.")
 
 
 class StoreUnavailableError(EventStoreError):

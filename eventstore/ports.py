@@ -105,6 +105,47 @@ class ChangeFeed(Protocol):
         """
 
 
+class ClientPage(NamedTuple):
+    """Clients found in a directory and the cursor that continues after them.
+
+    Attributes:
+        client_ids: each once; may be empty although there is more.
+        cursor: continues after them; None at the end.
+    """
+
+    client_ids: Sequence[str]
+    cursor: str | None
+
+
+class ClientDirectory(Protocol):
+    """All clients that have events, in the partitions of the change feed."""
+
+    def partitions(self) -> Sequence[str]:
+        """Names of the parts that are read side by side; a client stays in one of them."""
+
+    def clients(self, partition: str, *, after: str | None, limit: int) -> ClientPage:
+        """The next clients of a partition, in an order that never changes.
+
+        Clients that were there when the first page was read are all found. Those that appear while pages are read may
+        be missing: the change feed tells of them.
+
+        Args:
+            partition: one of `partitions()`.
+            after: cursor of the page before, however long ago; None starts at the beginning.
+            limit: at most so many.
+
+        Raises:
+            StoreUnavailableError: the database is out of reach.
+        """
+
+    def count_clients(self, partition: str) -> int:
+        """How many clients a partition has.
+
+        Raises:
+            StoreUnavailableError: the database is out of reach.
+        """
+
+
 class CheckpointStore(Protocol):
     """Durable cursors by name."""
 

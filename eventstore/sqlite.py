@@ -12,7 +12,7 @@ import orjson
 from .appending import check_append, check_expected_version, still_to_append
 from .client_id import check_client_id
 from .events import EMPTY_STREAM, EventData, RecordedEvent, StreamHead, record_events
-from .ports import Appended, ExpectedVersion, FeedPage
+from .ports import Appended, ClientPage, ExpectedVersion, FeedPage
 from .recent_heads import RecentHeads
 from .sqlite_database import SqliteDatabase, sqlite_integer
 from .sqlite_intake import CHECKPOINTS_TABLE, OPEN_REJECTIONS_INDEX, REJECTIONS_TABLE
@@ -61,6 +61,15 @@ _COLUMNS = (
     "traceparent, data, hash"
 )
 _INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# One step down the index for each client, however many events it has.
+_CLIENTS = """
+    WITH RECURSIVE clients(client_id) AS (
+        SELECT min(client_id) FROM events WHERE client_id > ?
+        UNION ALL
+        SELECT (SELECT min(e.client_id) FROM events e WHERE e.client_id > c.client_id)
+        FROM clients c WHERE c.client_id IS NOT NULL
+    )
+"""
 _version = attrgetter("version")
 _DATA = 10  # index of the payload among the columns
 _NO_END = 2**62
@@ -82,7 +91,7 @@ def open_events(directory: Path, *, busy_timeout: float = 5.0) -> SqliteDatabase
 
 
 class SqliteEventStore:
-    """`EventStore` and `ChangeFeed` in one SQLite file; the feed has one partition, named `all`.
+    """`EventStore`, `ChangeFeed` and `ClientDirectory` in one SQLite file; the feed has one partition, named `all`.
 
     Args:
         database: from `open_events`.
@@ -138,6 +147,21 @@ class SqliteEventStore:
                 (position, limit),
             ).fetchall()
         return FeedPage([_from_row(row) for row in rows], str(rows[-1][-1] if rows else position))
+
+    def clients(self, partition: str, *, after: str | None, limit: int) -> ClientPage:  # noqa: ARG002 - there is only one
+        """See `ClientDirectory.clients`: by ascending client id."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"{_CLIENTS} SELECT client_id FROM clients WHERE client_id IS NOT NULL LIMIT ?", (after or "", limit)
+            ).fetchall()
+        found = [client_id for (client_id,) in rows]
+        return ClientPage(found, found[-1] if len(found) == limit else None)
+
+    def count_clients(self, partition: str) -> int:  # noqa: ARG002 - there is only one
+        """See `ClientDirectory.count_clients`."""
+        with self._database.read() as connection:
+            (count,) = connection.execute(f"{_CLIENTS} SELECT count(client_id) FROM clients", ("",)).fetchone()
+        return int(count)
 
     def _append(
         self, connection: sqlite3.Connection, client_id: str, events: Sequence[EventData], expected: ExpectedVersion

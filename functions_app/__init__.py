@@ -13,6 +13,7 @@ from .domain import (
 )
 from .errors import (
     DomainError,
+    ExportError,
     FlowError,
     ImportFileError,
     InputRefusedError,
@@ -37,6 +38,7 @@ __all__ = [
     "DomainError",
     "EventFunctionBuilder",
     "EventKey",
+    "ExportError",
     "Fact",
     "FlowError",
     "FromSettings",

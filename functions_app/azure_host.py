@@ -22,7 +22,7 @@ from integrations import (
     ServiceBusSubscriptions,
     ServiceBusTopic,
 )
-from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore
+from projections import PROJECTIONS_CONTAINER, CosmosDocumentStore, CosmosProjectionStore
 
 from . import telemetry
 from .backend import Backend
@@ -70,6 +70,7 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         pulled=checkpoints,
         rejections=CosmosRejectionStore(intake),
         projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), domain.projection),
+        documents=CosmosDocumentStore(container(PROJECTIONS_CONTAINER), domain.projection),
         checkpoints=checkpoints,
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
         topic=topic,

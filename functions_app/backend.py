@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from eventstore import ChangeFeed, CheckpointStore, EventStore, RejectionStore
+from eventstore import ChangeFeed, CheckpointStore, ClientDirectory, EventStore, RejectionStore
 from integrations import DeliveryLog, DeliveryStore, PauseStore, SessionQueues, Subscriptions, Topic
-from projections import AuditLog, Outbox, ProjectionStore
+from projections import AuditLog, DocumentStore, Outbox, ProjectionStore
 
 from .access import AccessLog
+
+
+class Feed(ChangeFeed, ClientDirectory, Protocol):
+    """All events, and all clients that have some, in the same partitions."""
 
 
 class Projections(ProjectionStore, AuditLog, Outbox, Protocol):
@@ -27,6 +31,7 @@ class Backend(NamedTuple):
         pulled: cursors of the timers.
         rejections: what could not be accepted.
         projections: records, audit and outbox.
+        documents: the same as they lie, for checking and mending.
         checkpoints: cursors of the projector's sweep.
         deliveries: states, log and pauses of the integrations.
         topic: where announcements go.
@@ -37,10 +42,11 @@ class Backend(NamedTuple):
     """
 
     events: EventStore
-    feed: ChangeFeed
+    feed: Feed
     pulled: CheckpointStore
     rejections: RejectionStore
     projections: Projections
+    documents: DocumentStore
     checkpoints: CheckpointStore
     deliveries: Deliveries
     topic: Topic

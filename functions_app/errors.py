@@ -8,6 +8,7 @@ FlowError
 +-- PullFailedError       asking a source failed
 +-- TakeFailedError       taking a message from a session queue failed
 +-- ImportFileError       a file to import cannot be read at all
++-- ExportError           an exported trail cannot be relied on
 """
 
 from collections.abc import Sequence
@@ -88,3 +89,11 @@ class TakeFailedError(FlowError):
 
 class ImportFileError(FlowError):
     """A file to import cannot be read at all: missing, no text, or without the columns it should have."""
+
+
+class ExportError(FlowError):
+    """An exported trail that cannot be relied on."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"The export cannot be relied on: {problem}; take another copy, or export the client again.")

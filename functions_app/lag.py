@@ -44,6 +44,8 @@ class Lag(NamedTuple):
         overdue: whether one of those has waited for more than five minutes.
         deliveries: by integration: deliveries to make, how long the first of them is due (seconds), refused ones, and
             why it is paused.
+        deliveries: by integration: deliveries to make, refused ones, and why it is paused.
+        differing: clients whose documents are not what their events come to, as far as verifying found.
     """
 
     events: int
@@ -53,6 +55,7 @@ class Lag(NamedTuple):
     unpublished: int
     overdue: bool
     deliveries: dict[str, dict[str, Any]]
+    differing: int
 
     @property
     def standstills(self) -> list[str]:
@@ -72,6 +75,8 @@ class Lag(NamedTuple):
             found.append("projecting is behind")
         if self.parked:
             found.append("clients are parked")
+        if self.differing:
+            found.append("clients differ from their events")
         for name, state in self.deliveries.items():
             if state["failed"]:
                 found.append(f"integration {name} has refused deliveries")
@@ -82,7 +87,7 @@ class Lag(NamedTuple):
     @property
     def status(self) -> Status:
         """The worst of the problems."""
-        if self.standstills:
+        if self.standstills or self.differing:
             return Status.RED
         return Status.YELLOW if self.problems else Status.OK
 
@@ -115,6 +120,7 @@ def measure_lag(runtime: Runtime) -> Lag:
         deliveries={
             integration.name: _deliveries(runtime, integration.name, now) for integration in runtime.domain.integrations
         },
+        differing=len(runtime.findings.open()),
     )
 
 

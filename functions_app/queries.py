@@ -16,7 +16,7 @@ from .answers import answered, json_answer
 from .lag import Health, Status, lag_json, measure_lag
 from .problems import RequestError, problem
 from .runtime import Runtime
-from .views import audit_document, blame_json, log_json, parked_json, record_json, state_json
+from .views import audit_document, blame_json, diff_json, log_json, parked_json, record_json, state_json
 
 Query = Callable[[Runtime, HttpRequest], HttpResponse]
 
@@ -64,6 +64,7 @@ def add_queries(blueprint: Blueprint, runtime: Callable[[], Runtime], *, platfor
 
     register("record", "clients/{client_id}", _record, Role.READ)
     register("record_as_of", "clients/{client_id}/as-of", _as_of, Role.READ)
+    register("diff", "clients/{client_id}/diff", _diff, Role.READ)
     register("audit", "clients/{client_id}/audit", _audit, Role.AUDIT)
     register("blame", "clients/{client_id}/blame", _blame, Role.AUDIT)
     register("deliveries", "clients/{client_id}/deliveries", _deliveries, Role.AUDIT)
@@ -99,6 +100,16 @@ def _as_of(runtime: Runtime, request: HttpRequest) -> HttpResponse:
         runtime.reader.as_of_version(client_id, version) if time is None else runtime.reader.as_of_time(client_id, time)
     )
     return json_answer(record_json(runtime.domain.projection, view))
+
+
+def _diff(runtime: Runtime, request: HttpRequest) -> HttpResponse:
+    """What differs between two versions of the record."""
+    client_id = _client_id(request)
+    first, second = _number(request, "from", 0), _number(request, "to", 0)
+    for name, version in (("from", first), ("to", second)):
+        if not version:
+            raise InvalidParameterError(name, "a version from 1 on")
+    return json_answer(diff_json(runtime.reader.diff(client_id, first, second)))
 
 
 def _audit(runtime: Runtime, request: HttpRequest) -> HttpResponse:

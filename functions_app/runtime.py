@@ -29,6 +29,7 @@ from .backend import Backend
 from .domain import Domain, Pull, Source, load_domain
 from .embedded import open_embedded
 from .errors import InputRefusedError
+from .findings import Findings
 from .intake import Accepted, Delivered, Intake, Trace
 from .observed import ObservedDeliverer, ObservedProjector, ObservedPublisher, ObservedTopic, observed
 from .progress import NotedCheckpoints
@@ -97,7 +98,7 @@ class Runtime:
             self.domain.projection,
             self.backend.events,
             self.backend.projections,
-            on_announced=self._publish_soon,
+            on_announced=self.publish_soon,
             references=self.references,
         )
 
@@ -125,6 +126,11 @@ class Runtime:
             clock=self.clock,
             references=self.references,
         )
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What verifying found and nobody has dealt with."""
+        return Findings(self.backend.checkpoints, self.domain.projection.generation, self.clock)
 
     @cached_property
     def deliverer(self) -> ObservedDeliverer:
@@ -259,7 +265,7 @@ class Runtime:
     def _ring(self, events: Sequence[RecordedEvent]) -> None:  # noqa: ARG002 - the feed tells which
         self.new_events.set()
 
-    def _publish_soon(self, client_ids: Sequence[str]) -> None:
+    def publish_soon(self, client_ids: Sequence[str]) -> None:
         """The publisher's doorbell: best effort, since the outbox keeps what fails here for the sweep."""
         try:
             self.publisher.publish(client_ids)

@@ -2,19 +2,23 @@
 
 import logging
 from collections.abc import Callable
+from random import Random
 
 from azure.functions import Blueprint, TimerRequest
 
-from eventstore import EventStoreError
+from eventstore import EventStoreError, StoreUnavailableError
 
 from .domain import Pull
 from .errors import FlowError, PullFailedError
 from .lag import report_lag
 from .problems import log_unexpected
 from .runtime import Runtime
+from .verifying import verify_a_few
 
 SWEEP_SCHEDULE = "0 * * * * *"
 DUE_SCHEDULE = "*/10 * * * * *"
+
+_RANDOM = Random()  # noqa: S311 - which clients are verified is no secret
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +64,10 @@ class TimerFunctionBuilder:
                 runtime().sweep()
             finally:
                 runtime().drain_queues()
+            try:
+                verify_a_few(runtime(), _RANDOM)
+            except StoreUnavailableError as error:
+                _log.warning("Verifying a few clients is left to a later sweep: %s", type(error).__name__)
 
         def deliver_due(timer: TimerRequest) -> None:  # noqa: ARG001 - the worker binds by name
             runtime().deliverer.deliver_due()

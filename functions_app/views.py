@@ -3,7 +3,7 @@
 from typing import Any
 
 from integrations import DeliveryState, LogEntry
-from projections import Blame, Parked, Projection, RecordView, audit_document
+from projections import Blame, Parked, Projection, RecordDiff, RecordView, audit_document, change_document
 
 Json = dict[str, Any]
 
@@ -18,6 +18,16 @@ def record_json(projection: Projection[Any], view: RecordView) -> Json:
         "generation": projection.generation,
         "record": projection.contents(view.model),
         "parked": parked_json(record.parked),
+    }
+
+
+def diff_json(diff: RecordDiff) -> Json:
+    """What differs between two versions of a record; the versions are those that were found."""
+    return {
+        "client_id": diff.after.record.client_id,
+        "from": diff.before.record.version,
+        "to": diff.after.record.version,
+        "changes": [change_document(change) for change in diff.changes],
     }
 
 
@@ -59,4 +69,4 @@ def log_json(entry: LogEntry) -> Json:
     return entry._asdict()
 
 
-__all__ = ["audit_document", "blame_json", "log_json", "parked_json", "record_json", "state_json"]
+__all__ = ["audit_document", "blame_json", "diff_json", "log_json", "parked_json", "record_json", "state_json"]

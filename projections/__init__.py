@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from .announcing import announce
 from .annulment import ANNULMENT, annul, annulled_version
-from .documents import audit_document, change_document, outbox_document, record_document
+from .comparing import Difference
+from .documents import audit_document, audit_from, change_document, outbox_document, record_document, record_from
 from .errors import (
     AnnulmentError,
     CommitConflictError,
@@ -24,11 +25,23 @@ from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
 from .follower import FeedFollower, Swept, retry_parked, targets_of
 from .generation import check_generation
+from .heal import Healed, Healer
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
-from .ports import AuditFilter, AuditLog, Commit, Committed, Loaded, Outbox, ProjectionStore
+from .ports import (
+    AuditFilter,
+    AuditLog,
+    Commit,
+    Committed,
+    DocumentStore,
+    Loaded,
+    Mend,
+    Outbox,
+    ProjectionStore,
+    StoredDocument,
+)
 from .projector import Outcome, Projector, Target
-from .reader import AuditPage, Blame, RecordReader, RecordView
+from .reader import AuditPage, Blame, RecordDiff, RecordReader, RecordView
 from .record import (
     ABSENT,
     ROOT,
@@ -46,15 +59,20 @@ from .record import (
 from .refold import MAX_RECORD_BYTES, refold
 from .rules import Projection, Rule, UpdateProcessor
 from .schema import UnifiedSchema
+from .verify import Verified, Verifier
 
 if TYPE_CHECKING:
     from .cosmos import PROJECTIONS_CONTAINER, CosmosProjectionStore
+    from .cosmos_documents import CosmosDocumentStore
     from .sqlite import SqliteProjectionStore, open_projections
+    from .sqlite_documents import SqliteDocumentStore
 
 # Adapters load on first use: an application pays only for the database it runs on.
 _ADAPTERS = {
+    "CosmosDocumentStore": "cosmos_documents",
     "CosmosProjectionStore": "cosmos",
     "PROJECTIONS_CONTAINER": "cosmos",
+    "SqliteDocumentStore": "sqlite_documents",
     "SqliteProjectionStore": "sqlite",
     "open_projections": "sqlite",
 }
@@ -86,15 +104,21 @@ __all__ = [
     "Commit",
     "CommitConflictError",
     "Committed",
+    "CosmosDocumentStore",
     "CosmosProjectionStore",
+    "Difference",
+    "DocumentStore",
     "Failure",
     "FeedFollower",
     "FieldChange",
     "FingerprintMismatchError",
     "Folded",
+    "Healed",
+    "Healer",
     "InvalidCursorError",
     "InvalidEvolutionError",
     "Loaded",
+    "Mend",
     "OutOfTimeError",
     "Outbox",
     "OutboxEntry",
@@ -105,12 +129,15 @@ __all__ = [
     "ProjectionStore",
     "Projector",
     "Record",
+    "RecordDiff",
     "RecordReader",
     "RecordView",
     "Rule",
     "RuleDefinitionError",
     "SchemaDefinitionError",
+    "SqliteDocumentStore",
     "SqliteProjectionStore",
+    "StoredDocument",
     "StreamBehindError",
     "SubSchema",
     "Swept",
@@ -119,11 +146,14 @@ __all__ = [
     "UnknownClientError",
     "UnreadableRecordError",
     "UpdateProcessor",
+    "Verified",
+    "Verifier",
     "announce",
     "annul",
     "annulled_version",
     "apply_changes",
     "audit_document",
+    "audit_from",
     "change_document",
     "check_generation",
     "code_fingerprint",
@@ -134,6 +164,7 @@ __all__ = [
     "open_projections",
     "outbox_document",
     "record_document",
+    "record_from",
     "refold",
     "retry_parked",
     "structure_fingerprint",

@@ -17,6 +17,7 @@ from eventstore import (
     utc_text,
 )
 
+from .cosmos_envelope import Envelopes
 from .documents import (
     Document,
     announced_document,
@@ -28,7 +29,7 @@ from .documents import (
     record_document,
     record_from,
 )
-from .ports import AuditFilter, Commit, Committed, Loaded
+from .ports import ANNOUNCED, OUTBOX, RECORD, AuditFilter, Commit, Committed, Loaded
 from .record import AuditEntry, OutboxEntry, Record
 from .rules import Projection
 
@@ -80,8 +81,9 @@ class CosmosProjectionStore:
         self._container = container
         self._projection = projection.name
         self._generation = projection.generation
-        self._record_id = f"{projection.generation}:record"
-        self._announced_id = f"{projection.name}:announced"
+        self._envelopes = Envelopes(projection)
+        self._record_id = self._envelopes.document_id(RECORD)
+        self._announced_id = self._envelopes.document_id(ANNOUNCED)
         self._clock = clock
 
     def load(self, client_ids: Sequence[str]) -> Mapping[str, Loaded]:
@@ -166,7 +168,7 @@ class CosmosProjectionStore:
         for entry in entries:
             with cosmos_errors():
                 try:
-                    self._container.delete_item(self._outbox_id(entry), entry.client_id)
+                    self._container.delete_item(self._envelopes.document_id(OUTBOX, entry.seq), entry.client_id)
                 except CosmosResourceNotFoundError:
                     continue  # somebody else published it, too
 
@@ -217,56 +219,19 @@ class CosmosProjectionStore:
 
     def _operations(self, commit: Commit) -> list[Any]:
         client_id, loaded = commit.record.client_id, commit.loaded
-        record = {
-            **self._document(self._record_id, client_id, "record", record_document(commit.record)),
-            "is_parked": commit.record.parked is not None,
-        }
+        record = self._envelopes.record(client_id, record_document(commit.record))
         operations = [_guarded(record, loaded.record_tag)]
         told = commit.announced or loaded.announced
         if told is not None:
             # Written even if it stays: that there is nothing to announce depends on it as well, and only a write is
             # refused when another generation announced in between.
-            announced = self._document(self._announced_id, client_id, "announced", announced_document(told))
+            announced = self._envelopes.announced(client_id, announced_document(told))
             operations.append(_guarded(announced, loaded.announced_tag))
-        operations += [("upsert", (self._audit(entry),)) for entry in commit.audit]
+        operations += [("upsert", (self._envelopes.audit(client_id, audit_document(entry)),)) for entry in commit.audit]
         if commit.outbox is not None:
-            outbox = {
-                **self._document(self._outbox_id(commit.outbox), client_id, "outbox", outbox_document(commit.outbox)),
-                "seq": commit.outbox.seq,
-                "written_at": utc_text(self._clock()),
-            }
+            outbox = self._envelopes.outbox(client_id, outbox_document(commit.outbox), utc_text(self._clock()))
             operations.append(("create", (outbox,)))
         return operations
-
-    def _audit(self, entry: AuditEntry) -> Document:
-        document_id = f"{self._generation}:audit:{entry.version:012}"
-        return {
-            **self._document(document_id, entry.client_id, "audit", audit_document(entry)),
-            "version": entry.version,
-            "event_type": entry.event_type,
-            "source": entry.source,
-            "recorded_at": entry.recorded_at,
-            "touched": sorted(
-                {
-                    touched
-                    for change in entry.changes
-                    for touched in (change.sub_schema, f"{change.sub_schema}.{change.field}", f".{change.field}")
-                }
-            ),
-        }
-
-    def _document(self, document_id: str, client_id: str, kind: str, body: Document) -> Document:
-        return {
-            "id": document_id,
-            "client_id": client_id,
-            "kind": kind,
-            "projection": self._projection,
-            "generation": self._generation,
-            "body": body,
-        }
-
-    def _outbox_id(self, entry: OutboxEntry) -> str:
-        return f"{self._projection}:outbox:{entry.seq:012}"
 
 
 def _guarded(document: Document, tag: str | None) -> Any:

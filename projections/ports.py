@@ -1,11 +1,12 @@
 """What the projections need from a database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from eventstore import StoreRefusedError
 
+from .documents import Document
 from .record import Announced, AuditEntry, OutboxEntry, Record
 
 
@@ -124,3 +125,63 @@ class Outbox(Protocol):
 
     def delete(self, entries: Iterable[OutboxEntry]) -> None:
         """Forget entries that were published; those already gone do not matter."""
+
+
+RECORD: Final = "record"
+ANNOUNCED: Final = "announced"
+AUDIT: Final = "audit"
+OUTBOX: Final = "outbox"
+
+
+class StoredDocument(NamedTuple):
+    """A document of a client as it lies in the database, whatever state it is in.
+
+    Attributes:
+        kind: `RECORD`, `ANNOUNCED`, `AUDIT` or `OUTBOX`.
+        number: version of an audit entry, seq of an outbox entry, 0 for the others.
+        body: the JSON object, in the form of `documents.py` if nothing is wrong.
+        tag: changes with every write of it.
+        beside: names of fields beside the body, kept for searching, that are not what the body says.
+    """
+
+    kind: str
+    number: int
+    body: Document
+    tag: str
+    beside: tuple[str, ...] = ()
+
+
+class Mend(NamedTuple):
+    """One document to be written or removed, if it is still as it was seen.
+
+    Attributes:
+        kind: as in `StoredDocument`.
+        number: likewise.
+        body: what it shall hold; None removes it.
+        seen: tag of the document to be replaced or removed; None if there was none.
+    """
+
+    kind: str
+    number: int
+    body: Document | None
+    seen: str | None
+
+
+class DocumentStore(Protocol):
+    """The documents of single clients in the generation of a projection's version, for checking and mending."""
+
+    def documents(self, client_id: str) -> Sequence[StoredDocument]:
+        """Record, announcement state and outbox entries by ascending seq."""
+
+    def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
+        """Audit entries by ascending version, fetched in pages as they are used."""
+
+    def mend(self, client_id: str, mends: Sequence[Mend]) -> bool:
+        """Write and remove, leaving every other document untouched; in portions, each as a whole or not at all.
+
+        Returns:
+            Whether all was done; False if a document was not as it had been seen, and it and later ones were left.
+        """
+
+    def owners(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Clients that have any document here, by ascending client id."""

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections import deque
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -12,10 +13,11 @@ from pydantic import ValidationError
 from eventstore import SAFE_INTEGER, EventStore, field_problems
 
 from .errors import InvalidCursorError, UnknownClientError, UnreadableRecordError
+from .merging import difference
 from .ports import AuditFilter, AuditLog, ProjectionStore
 from .problems import problem_texts
-from .record import Assertion, AuditEntry, Json, Record
-from .refold import refold
+from .record import Assertion, AuditEntry, FieldChange, Json, Record
+from .refold import fold_portions, refold
 from .rules import Projection
 from .schema import UnifiedSchema
 
@@ -64,6 +66,20 @@ class Blame(NamedTuple):
     entry: AuditEntry | None
 
 
+class RecordDiff(NamedTuple):
+    """What differs between two versions of a record.
+
+    Attributes:
+        before: the record at the first version.
+        after: the record at the second one.
+        changes: from the one to the other, by sub-schema and field.
+    """
+
+    before: RecordView
+    after: RecordView
+    changes: Sequence[FieldChange]
+
+
 class RecordReader:
     """Answers questions about single clients.
 
@@ -108,6 +124,27 @@ class RecordReader:
         if folded.record.version == 0:
             raise UnknownClientError(client_id)
         return RecordView(folded.record, folded.model)
+
+    def diff(self, client_id: str, first: int, second: int) -> RecordDiff:
+        """What differs between the record at two versions; the second may be the earlier one.
+
+        Reads the history up to the later one, once.
+
+        Raises:
+            UnknownClientError: the client has no event up to the earlier version.
+        """
+        earlier, later = sorted((min(first, SAFE_INTEGER), min(second, SAFE_INTEGER)))
+        at_earlier = at_later = refold(self._projection, self._events, client_id, until=earlier)
+        record = at_earlier.record
+        if record.version == 0:
+            raise UnknownClientError(client_id)
+        if at_earlier.failure is None:
+            rest = self._events.read(client_id, after=record.version, until=later)
+            portions = fold_portions(self._projection, self._events, record, rest, model=at_earlier.model)
+            at_later = next(iter(deque(portions, maxlen=1)), at_earlier)
+        views = [RecordView(folded.record, folded.model) for folded in (at_earlier, at_later)]
+        before, after = views if first <= second else reversed(views)
+        return RecordDiff(before, after, difference(before.record.values, after.record.values))
 
     def as_of_time(self, client_id: str, recorded_at: str) -> RecordView:
         """The record as it was known at a time: after the last event recorded then or before.

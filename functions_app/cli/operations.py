@@ -170,6 +170,7 @@ def lag(as_json: AsJson = False) -> None:
             "age of the oldest, seconds": found.seconds,
             "parked clients": found.parked,
             "clients to publish": found.unpublished,
+            "clients that differ from their events": found.differing,
         }
         for name, state in found.deliveries.items():
             stages[f"{name}: deliveries to make"] = state["waiting"]

@@ -22,6 +22,7 @@ from eventstore import (
 )
 from tests.contracts.test_change_feed import ChangeFeedContract, FeedingStore
 from tests.contracts.test_checkpoint_store import CheckpointStoreContract
+from tests.contracts.test_client_directory import ClientDirectoryContract, ListingStore
 from tests.contracts.test_event_store import EventStoreContract, SettableClock
 from tests.contracts.test_rejection_store import RejectionStoreContract
 from tests.support.cosmos import VARIABLE, Containers, SplittingServer
@@ -51,6 +52,12 @@ class TestCosmosChangeFeed(ChangeFeedContract):
         store = StoreAndFeed(containers)
         store.partitions()  # cursors are from now on those of the present ranges, whatever is split
         return store
+
+
+class TestCosmosClientDirectory(ClientDirectoryContract):
+    @pytest.fixture
+    def store(self, containers: Containers) -> ListingStore:
+        return StoreAndFeed(containers)
 
 
 class TestCosmosCheckpointStore(CheckpointStoreContract):
@@ -100,7 +107,7 @@ def test_the_suites_run_on_the_account_that_the_environment_names() -> None:
         )
         told, _ = server.communicate(timeout=30)
     assert done.returncode == 0, done.stdout
-    assert "2 skipped" in done.stdout.splitlines()[-1], "only what counts requests is left out"
+    assert "3 skipped" in done.stdout.splitlines()[-1], "only what counts requests is left out"
     left = orjson.loads(told)
     assert left["databases"] == []
     assert {"create", "batch", "upsert", "delete", "query", "feed"} <= left["requests"].keys()

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from eventstore import Sealed, check_sealed, open_seal, write_seal
 from functions_app import Delivered, Runtime, Settings, telemetry
 from functions_app.demo_target import DemoTarget
 from functions_app.embedded import open_embedded
 from functions_app.intake import Trace
 from functions_app.lag import measure_lag
 from functions_app.sample import domain
-from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Projection, Projector, Target
+from functions_app.verifying import all_clients, verify_clients
+from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Mend, Projection, Projector, Target
 from tests.support.cosmos import Containers, containers_in, on_cosmos
 from tests.support.telemetry import Exported, exported
 from tests.wire.cosmos import CosmosServer
@@ -239,3 +241,30 @@ def test_what_each_stage_costs(runtime: Runtime, server: CosmosServer | None) ->
         stage: requests for stage, (requests, _) in few.items()
     }
     assert {stage: units for stage, (_, units) in many.items() if units > COSTS[stage][1]} == {}
+
+
+def test_an_application_on_cosmos_verifies_and_seals(
+    runtime: Runtime, server: CosmosServer | None, tmp_path: Path
+) -> None:
+    """All clients across partitions, at five requests each beside listing them; a spoilt record is mended."""
+    if server is None:
+        pytest.skip("an account does not count the requests")
+    crm = domain.source("crm")
+    for person in range(1, 21):
+        runtime.intake.accept(crm, change(person, person, contact={"email": "ana@x.example"}))
+    assert runtime.sweep().done
+    with server.meter.measure() as used:
+        found = list(verify_clients(runtime, all_clients(runtime)))
+    assert (sum(portion.clients for portion in found), sum(len(portion.differing) for portion in found)) == (20, 0)
+    assert used.data_requests.total() <= 5 * 20 + 30
+
+    heads = [Sealed(client_id, *runtime.backend.events.head(client_id)[:2]) for client_id in ("1", "2")]
+    write_seal(tmp_path / "seal", heads, sealed_at="2026-01-31T12:00:00.000000Z")
+    assert [check_sealed(runtime.backend.events, sealed) for sealed in open_seal(tmp_path / "seal")[1]] == [[], []]
+
+    record = runtime.backend.documents.documents("7")[0]
+    wrong = {**record.body, "values": {}}
+    assert runtime.backend.documents.mend("7", [Mend("record", 0, wrong, record.tag)])
+    (spoilt,) = [result for portion in verify_clients(runtime, [["6", "7"]], heal=True) for result in portion.differing]
+    assert (spoilt.client_id, spoilt.left) == ("7", ())
+    assert runtime.reader.current("7").record.values == {"contact": {"email": "ana@x.example"}}

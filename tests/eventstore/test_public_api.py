@@ -49,7 +49,7 @@ def test_other_packages_use_the_root_only(package: str) -> None:
 def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
     """Copied from the README, in order, they do what their assertions say."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, object] = {"directory": tmp_path}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)

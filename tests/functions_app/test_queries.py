@@ -332,6 +332,7 @@ def test_lag_counts_what_waits(quiet: Flow, clock: Clock) -> None:
         "deliveries": {
             name: {"waiting": 0, "seconds": 0.0, "failed": 0, "paused": None} for name in ("crm", "mailing")
         },
+        "differing": 0,
         "status": "ok",
         "problems": [],
     }

@@ -144,6 +144,7 @@ def test_every_function_does_its_work(
     of_client = {"client_id": "1001"}
     asked_for = {
         "record_as_of": {"params": of_client, "query": {"version": "1"}},
+        "diff": {"params": of_client, "query": {"from": "1", "to": "2"}},
         "audit": {"params": of_client},
         "blame": {"params": of_client},
         "deliveries": {"params": of_client},

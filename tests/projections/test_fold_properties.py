@@ -44,9 +44,11 @@ late = st.builds(Corrected, email=words)
 minutes = st.integers(0, 5)
 
 
-def facts(events: st.SearchStrategy[Event], *, most: int = 12) -> st.SearchStrategy[list[EventData]]:
+def facts(events: st.SearchStrategy[Event], *, least: int = 0, most: int = 12) -> st.SearchStrategy[list[EventData]]:
     """Events with times that may repeat and go back."""
-    return st.lists(st.builds(lambda event, minute: fact(event, minute=minute), events, minutes), max_size=most)
+    return st.lists(
+        st.builds(lambda event, minute: fact(event, minute=minute), events, minutes), min_size=least, max_size=most
+    )
 
 
 def at_once(stream: list[RecordedEvent]) -> Record:

@@ -27,7 +27,7 @@ from eventstore import (
 from functions_app.backend import Backend
 from functions_app.cosmos_access import ACCESS_CONTAINER, CosmosAccessLog
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
-from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Projection
+from projections import PROJECTIONS_CONTAINER, CosmosDocumentStore, CosmosProjectionStore, Projection
 from tests.support.flow import now
 from tests.wire.cosmos import CosmosServer
 from tests.wire.cosmos.messages import Answer, Request
@@ -143,6 +143,7 @@ def on_cosmos(
         pulled=checkpoints,
         rejections=CosmosRejectionStore(intake, clock=clock),
         projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), projection, clock=clock),
+        documents=CosmosDocumentStore(container(PROJECTIONS_CONTAINER), projection),
         checkpoints=checkpoints,
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
         access=CosmosAccessLog(container(ACCESS_CONTAINER)),

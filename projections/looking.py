@@ -1,0 +1,281 @@
+"""One look at one client: what is stored of it, beside what its events come to."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from eventstore import CHANGED, MISSING, REWRITTEN, ChainCheck, EventStore, RecordedEvent
+
+from .comparing import NOT_THERE, WHOLE_DOCUMENT, Comparison, Difference
+from .documents import audit_document, record_document
+from .fold import Failure, Folded, fold, model_of
+from .parking import CATCHING_UP, park
+from .ports import AUDIT, RECORD, Mend, StoredDocument
+from .record import Announced, AuditEntry, Json, Parked, empty_record
+from .refold import fold_portions
+from .report import Report
+from .rules import Projection
+from .stored import record_in
+from .told import Told
+
+EVENT = "event"
+MOST = 500
+"""Mends of one look; healing looks again for the rest."""
+
+_BEHIND = "is behind the events, which every sweep has passed"
+_EVENT_PROBLEMS = {
+    MISSING: "is missing, though something later knows of it",
+    CHANGED: "does not match its hash, or does not follow the event before",
+    REWRITTEN: "is not the event that was folded",
+}
+
+
+class Against(NamedTuple):
+    """What clients are verified against.
+
+    Attributes:
+        projection: schema and rules.
+        events: the truth.
+        comparison: of documents.
+        fingerprint: of the running code.
+        projected_until: events recorded before this time should be folded; empty if that is not known.
+    """
+
+    projection: Projection[Any]
+    events: EventStore
+    comparison: Comparison
+    fingerprint: str
+    projected_until: str
+
+
+class Seen(NamedTuple):
+    """What a look saw.
+
+    Attributes:
+        events: how many events the client has.
+        folded: what its events come to where its record stands, None if that cannot be said.
+        differences: what is not as it should be.
+        mends: what would mend the documents among them.
+        announced: where to announce from, if what was announced is not what it should be.
+        stands: a version to look at again, since the record does not say truly where it stands.
+    """
+
+    events: int
+    folded: Folded | None
+    differences: tuple[Difference, ...]
+    mends: tuple[Mend, ...]
+    announced: Announced | None = None
+    stands: int | None = None
+
+
+class Look:
+    """Looks at a client once.
+
+    Args:
+        against: what it is verified against.
+        client_id: text of the client id.
+        stored: its record, announcement state and outbox entries.
+        audit: its audit entries.
+        heard: the highest number under which anybody was told of it.
+        stands: where the record stands, if it does not say so truly.
+    """
+
+    def __init__(
+        self,
+        against: Against,
+        client_id: str,
+        stored: Iterable[StoredDocument],
+        audit: Iterator[StoredDocument],
+        *,
+        heard: int,
+        stands: int | None = None,
+    ) -> None:
+        self._against, self._projection = against, against.projection
+        self._client_id, self._told_to_stand = client_id, stands
+        self._stored = {(each.kind, each.number): each for each in stored}
+        self._audit, self._next = audit, next(audit, None)
+        self._aside: list[StoredDocument] = []  # audit entries that were not compared with anything
+        self._chain, self._stream = ChainCheck(), against.events.read(client_id)
+        self._report = Report(against.comparison)
+        self._told = Told(against.projection, client_id, self._stored, heard, self._report)
+
+        self._record = record_in(self._stored.get((RECORD, 0)))
+        self._until = stands if stands is not None else self._record.version if self._record else 0
+        self._contents: dict[int, dict[str, Json]] = {0: self._projection.layout.nothing}
+        self._hash = ""  # of the event at which the record stands
+        self._bears_hash_of = 0  # version of the event whose hash the record bears
+        self._genuine = 0  # the last version whose audit entry bears the hash of its event
+        self._late = ""  # when the first event after the record was recorded
+
+    def __call__(self) -> Seen:
+        """What there is to see."""
+        start = model_of(self._projection, empty_record(self._client_id))
+        readable = not isinstance(start, Failure)  # else parked from the beginning: there is nothing to compare with
+        folded = self._fold(start) if readable else None
+        tried = self._try_next(folded) if folded else None
+        self._watch(self._stream)
+        leftover = [*self._rest_of_audit()]
+        if self._chain.version == 0:
+            self._report_orphans(leftover)
+            return self._seen(None)
+        sound = self._report_events(self._until)
+        if folded is None:
+            return self._seen(None)
+        if sound and folded.failure is None and self._told_to_stand is None:
+            stands = self._really_stands()
+            if stands is not None:
+                return self._seen(None, stands)
+            sound = self._is_history(folded)
+        if not sound:
+            return self._seen(None)
+        for document in leftover:
+            self._report.remove(document, "no such event was folded")
+        self._compare_record(folded, tried)
+        self._told.compare(self._until, self._chain.version, self._contents)
+        return self._seen(folded)
+
+    def _seen(self, folded: Folded | None, stands: int | None = None) -> Seen:
+        differences, mends = tuple(self._report.differences), tuple(self._report.mends[:MOST])
+        return Seen(self._chain.version, folded, differences, mends, self._told.announce_from, stands)
+
+    # --- the events --------------------------------------------------------------------------------------------------
+
+    def _fold(self, start: Any) -> Folded:
+        """Fold up to where the record stands, as far as the chain is sound, comparing the audit on the way."""
+        folded = fold(self._projection, empty_record(self._client_id), (), model=start)
+        announced_at = {version for version in self._told.versions if 0 < version < self._until}
+        for boundary in sorted({*announced_at, self._until}):
+            portions = fold_portions(
+                self._projection, self._against.events, folded.record, self._sound(boundary), model=folded.model
+            )
+            for portion in portions:
+                self._compare_audit(portion.audit)
+                folded = portion
+            if folded.failure is not None or folded.record.version < boundary:
+                break
+            self._contents[boundary] = folded.contents or self._projection.contents(folded.model)
+        return folded
+
+    def _sound(self, until: int) -> Iterator[RecordedEvent]:
+        while self._chain.version < until and (event := next(self._stream, None)) is not None:
+            if not self._see(event):
+                return
+            yield event
+
+    def _see(self, event: RecordedEvent) -> bool:
+        sound = self._chain.see(event)
+        if self._record is not None and event.hash == self._record.event_hash:
+            self._bears_hash_of = event.version
+        if event.version == self._until:
+            self._hash = event.hash
+        elif event.version > self._until:
+            self._late = self._late or event.recorded_at
+            if self._next_at(event.version, hash_=event.hash):
+                self._genuine = event.version
+        return sound
+
+    def _watch(self, events: Iterable[RecordedEvent]) -> None:
+        for event in events:
+            self._see(event)
+
+    def _try_next(self, folded: Folded) -> Folded | None:
+        """What comes of the event at which the client is parked, None if that is no matter."""
+        parked = self._record.parked if self._record else None
+        if parked is None or parked.code == CATCHING_UP or parked.version == self._until or folded.failure:
+            return None
+        again = fold_portions(
+            self._projection, self._against.events, folded.record, self._sound(self._until + 1), model=folded.model
+        )
+        return next(again, None)
+
+    def _report_events(self, until: int) -> bool:
+        """Report what the chain tells; whether all is sound up to a version."""
+        for problem in self._chain.problems:
+            self._report.add(EVENT, problem.version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem.problem])
+        return not any(problem.version <= until for problem in self._chain.problems)
+
+    def _really_stands(self) -> int | None:
+        """Another version at which the record stands, if hashes say so."""
+        bears = self._bears_hash_of or self._until
+        stands = max(bears if self._record else 0, self._genuine)
+        return stands if stands != self._until else None
+
+    def _is_history(self, folded: Folded) -> bool:
+        """Whether the events are those that were folded, as far as record and audit know."""
+        if self._record is None or self._until == 0 or self._record.event_hash == self._hash:
+            return True
+        if folded.record.version < self._until:
+            self._report.add(EVENT, self._chain.version + 1, WHOLE_DOCUMENT, _EVENT_PROBLEMS[MISSING])
+            return False
+        rewritten = [
+            each.number for each in self._report.differences if each.kind == AUDIT and each.path == "event_hash"
+        ]
+        if self._until not in rewritten:
+            return True  # the last audit entry knows the event: it is the record that is wrong
+        self._report.forget(AUDIT, min(rewritten))
+        for version in rewritten:
+            self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[REWRITTEN])
+        return False
+
+    # --- the documents -----------------------------------------------------------------------------------------------
+
+    def _compare_audit(self, entries: Iterable[AuditEntry]) -> None:
+        for entry in entries:
+            stored = None
+            while self._next is not None and self._next.number <= entry.version:
+                if self._next.number < entry.version:
+                    self._report.remove(self._next, "no event has this version")
+                else:
+                    stored = self._next
+                self._next = next(self._audit, None)
+            self._report.compare(AUDIT, entry.version, stored, audit_document(entry))
+
+    def _next_at(self, version: int, *, hash_: str) -> bool:
+        """Whether there is an audit entry of this version, which bears this hash; those before it are put aside."""
+        while self._next is not None and self._next.number < version:
+            self._aside.append(self._next)
+            self._next = next(self._audit, None)
+        return self._next is not None and self._next.number == version and self._next.body.get("event_hash") == hash_
+
+    def _rest_of_audit(self) -> Iterator[StoredDocument]:
+        yield from self._aside
+        while self._next is not None:
+            yield self._next
+            self._next = next(self._audit, None)
+
+    def _compare_record(self, folded: Folded, tried: Folded | None) -> None:
+        stored, record = self._stored.get((RECORD, 0)), folded.record
+        if folded.failure is not None:
+            record = park(record, folded.failure, min(self._until, self._chain.version), self._against.fingerprint)
+        elif self._record is not None:
+            record = record._replace(parked=self._parked(self._record.parked, tried))
+        is_late = bool(self._late) and self._late < self._against.projected_until
+        if stored is None and self._until == 0:
+            version = self._projection.version
+            if is_late and (version == 1 or self._told.was_announced_by(version)):
+                self._report.add(RECORD, 0, WHOLE_DOCUMENT, NOT_THERE)
+            return
+        self._report.compare(RECORD, 0, stored, record_document(record), readable=self._record is not None)
+        if is_late and record.parked is None and folded.failure is None:
+            self._report.add(RECORD, 0, "version", _BEHIND)
+
+    def _parked(self, stored: Parked | None, tried: Folded | None) -> Parked | None:
+        """Why the record should be parked, as far as that can be said."""
+        if stored is None:
+            return None
+        head = self._chain.version
+        if stored.code == CATCHING_UP:
+            return stored if stored.version == self._until < stored.waiting_for <= head else None
+        version, code, problems, fingerprint = stored.version, stored.code, stored.problems, stored.fingerprint
+        if stored.version != self._until:
+            if tried is None or tried.last is not None:  # it does not fail
+                if tried is None or tried.audit[0].note != "annulled":
+                    return None
+            elif tried.failure is not None and fingerprint == self._against.fingerprint:
+                version, code, problems = tried.failure
+            version = self._until + 1
+        waiting_for = max(version, min(stored.waiting_for, head))
+        return Parked(version, waiting_for, code, tuple(problems), fingerprint)
+
+    def _report_orphans(self, audit: Sequence[StoredDocument]) -> None:
+        for document in [*self._stored.values(), *audit]:
+            self._report.remove(document, "the client has no events")
