@@ -38,10 +38,12 @@ from .ports import (
     Mend,
     Outbox,
     ProjectionStore,
+    Served,
     StoredDocument,
 )
 from .projector import Outcome, Projector, Target
 from .reader import AuditPage, Blame, RecordDiff, RecordReader, RecordView
+from .rebuild import Progress, Purpose, Rebuild, Share, load_progress
 from .record import (
     ABSENT,
     ROOT,
@@ -124,10 +126,13 @@ __all__ = [
     "OutboxEntry",
     "Outcome",
     "Parked",
+    "Progress",
     "Projection",
     "ProjectionError",
     "ProjectionStore",
     "Projector",
+    "Purpose",
+    "Rebuild",
     "Record",
     "RecordDiff",
     "RecordReader",
@@ -135,6 +140,8 @@ __all__ = [
     "Rule",
     "RuleDefinitionError",
     "SchemaDefinitionError",
+    "Served",
+    "Share",
     "SqliteDocumentStore",
     "SqliteProjectionStore",
     "StoredDocument",
@@ -161,6 +168,7 @@ __all__ = [
     "difference",
     "empty_record",
     "fold",
+    "load_progress",
     "open_projections",
     "outbox_document",
     "record_document",

@@ -29,7 +29,7 @@ from .documents import (
     record_document,
     record_from,
 )
-from .ports import ANNOUNCED, OUTBOX, RECORD, AuditFilter, Commit, Committed, Loaded
+from .ports import ANNOUNCED, OUTBOX, RECORD, AuditFilter, Commit, Committed, Loaded, Served, newest_of
 from .record import AuditEntry, OutboxEntry, Record
 from .rules import Projection
 
@@ -81,6 +81,8 @@ class CosmosProjectionStore:
         self._container = container
         self._projection = projection.name
         self._generation = projection.generation
+        self._generations = projection.generations
+        self._generation_at = {version: name for name, version in self._generations.items()}
         self._envelopes = Envelopes(projection)
         self._record_id = self._envelopes.document_id(RECORD)
         self._announced_id = self._envelopes.document_id(ANNOUNCED)
@@ -93,6 +95,21 @@ class CosmosProjectionStore:
     def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
         """See `ProjectionStore.commit`: one transactional batch for each client."""
         return [self._commit(commit) for commit in commits]
+
+    def newest(self, client_id: str) -> Served | None:
+        """See `ProjectionStore.newest`: one request, however many generations there are."""
+        documents = cosmos_query(
+            self._container,
+            "SELECT * FROM c WHERE c.kind = 'record' AND c.projection = @projection",
+            client_id,
+            page=_PAGE,
+            projection=self._projection,
+        )
+        return newest_of(
+            (self._generations[document["generation"]], record_from(document["body"]))
+            for document in documents
+            if document["generation"] in self._generations
+        )
 
     def parked(self, *, after: str = "", limit: int = 100) -> Sequence[Record]:
         """See `ProjectionStore.parked`."""
@@ -117,12 +134,22 @@ class CosmosProjectionStore:
         return [str(document["client_id"]) for document in documents]
 
     def entries(
-        self, client_id: str, where: AuditFilter, *, after: int = 0, until: int | None = None, limit: int = 100
+        self,
+        client_id: str,
+        where: AuditFilter,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int = 100,
+        projection_version: int | None = None,
     ) -> Sequence[AuditEntry]:
         """See `AuditLog.entries`."""
         conditions = {
             "c.kind = @kind": ("kind", "audit"),
-            "c.generation = @generation": ("generation", self._generation),
+            "c.generation = @generation": (
+                "generation",
+                self._generation if projection_version is None else self._generation_at[projection_version],
+            ),
             "c.version > @after": ("after", min(max(after, 0), _MAX_VERSION)),
             "c.version <= @last": ("last", _MAX_VERSION if until is None else min(max(until, 0), _MAX_VERSION)),
             "c.event_type = @event_type": ("event_type", where.event_type),

@@ -49,6 +49,19 @@ Committed = Loaded | StoreRefusedError | None
 or None if it was lost, because the client changed since it was loaded."""
 
 
+class Served(NamedTuple):
+    """A record and the projection version under which it is kept."""
+
+    projection_version: int
+    record: Record
+
+
+def newest_of(records: Iterable[tuple[int, Record]]) -> Served | None:
+    """The record to serve of those in several generations: the highest version, the newer generation on a tie."""
+    served = (Served(*each) for each in records)
+    return max(served, key=lambda each: (each.record.version, each.projection_version), default=None)
+
+
 class ProjectionStore(Protocol):
     """Records, audit and outbox of one projection, in the generation of its version.
 
@@ -70,6 +83,13 @@ class ProjectionStore(Protocol):
         Raises:
             StoreUnavailableError: the database is out of reach.
             StoreRefusedError: it refuses the caller, whatever the commit.
+        """
+
+    def newest(self, client_id: str) -> Served | None:
+        """Of the generations up to this one, the record with the highest version, the newer generation on a tie.
+
+        Code with a new version thus serves what its predecessor knows until it has folded the client itself, and never
+        goes back.
         """
 
     def parked(self, *, after: str = "", limit: int = 100) -> Sequence[Record]:
@@ -104,9 +124,25 @@ class AuditLog(Protocol):
     """The audit trail, read from the partition of one client."""
 
     def entries(
-        self, client_id: str, where: AuditFilter, *, after: int = 0, until: int | None = None, limit: int = 100
+        self,
+        client_id: str,
+        where: AuditFilter,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int = 100,
+        projection_version: int | None = None,
     ) -> Sequence[AuditEntry]:
-        """Matching entries with `after < version <= until`, by ascending version, at most `limit`."""
+        """Matching entries with `after < version <= until`, by ascending version, at most `limit`.
+
+        Args:
+            client_id: text of the client id.
+            where: which entries.
+            after: versions up to this one are left out.
+            until: the last version; None is all.
+            limit: at most so many.
+            projection_version: the generation whose trail is read; None is the store's own.
+        """
 
 
 class Outbox(Protocol):

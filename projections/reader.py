@@ -14,7 +14,7 @@ from eventstore import SAFE_INTEGER, EventStore, field_problems
 
 from .errors import InvalidCursorError, UnknownClientError, UnreadableRecordError
 from .merging import difference
-from .ports import AuditFilter, AuditLog, ProjectionStore
+from .ports import AuditFilter, AuditLog, ProjectionStore, Served
 from .problems import problem_texts
 from .record import Assertion, AuditEntry, FieldChange, Json, Record
 from .refold import fold_portions, refold
@@ -99,16 +99,21 @@ class RecordReader:
         self._audit = audit
 
     def current(self, client_id: str) -> RecordView:
-        """The record as last committed.
+        """The record as last committed, by this version of the projection or by an earlier one that got further.
+
+        What an earlier version left and the running schema cannot read is folded anew on the spot.
 
         Raises:
             UnknownClientError: there is none.
-            UnreadableRecordError: the running schema cannot read it.
+            UnreadableRecordError: the running schema cannot read what it wrote itself.
         """
-        record = self._record(client_id)
+        version, record = self._served(client_id)
         try:
             return RecordView(record, self._projection.build(client_id, record.values))
         except ValidationError as error:
+            if version < self._projection.version:
+                folded = refold(self._projection, self._events, client_id, until=record.version)
+                return RecordView(folded.record, folded.model)
             problems = problem_texts(self._projection.schema, field_problems(error))
             raise UnreadableRecordError(client_id, problems) from None  # pydantic's own text may quote values
 
@@ -168,7 +173,7 @@ class RecordReader:
     def audit(
         self, client_id: str, where: AuditFilter | None = None, *, cursor: str | None = None, limit: int = 100
     ) -> AuditPage:
-        """A page of the audit trail.
+        """A page of the audit trail, in the generation whose record is served; the next pages stay in it.
 
         Args:
             client_id: text of the client id.
@@ -180,13 +185,15 @@ class RecordReader:
             InvalidCursorError: the cursor belongs to another query.
         """
         where = where or AuditFilter()
-        scope = _scope(self._projection.generation, client_id, where)
-        after = 0 if cursor is None else _after(cursor, scope)
+        scope = _scope(self._projection.name, client_id, where)
+        version, after = (self._audited(client_id), 0) if cursor is None else _after(cursor, scope)
+        if version > self._projection.version:
+            raise InvalidCursorError
         limit = max(1, min(limit, MAX_PAGE))
-        entries = self._audit.entries(client_id, where, after=after, limit=limit + 1)
+        entries = self._audit.entries(client_id, where, after=after, limit=limit + 1, projection_version=version)
         more = len(entries) > limit
         entries = entries[:limit]
-        return AuditPage(entries, _cursor(scope, entries[-1].version) if more else None)
+        return AuditPage(entries, _cursor(scope, version, entries[-1].version) if more else None)
 
     def blame(self, client_id: str) -> Sequence[Blame]:
         """For each field that has a value, who asserted it last.
@@ -194,40 +201,59 @@ class RecordReader:
         Raises:
             UnknownClientError: there is no record.
         """
-        record = self._record(client_id)
+        projection_version, record = self._served(client_id)
         fields = [
             (name, field, value, record.provenance[name][field])
             for name, values in sorted(record.values.items())
             for field, value in sorted(values.items())
         ]
         entries = {
-            version: next(iter(self._audit.entries(client_id, AuditFilter(), after=version - 1, until=version)), None)
+            version: next(iter(self._entries(client_id, version, projection_version)), None)
             for version in {asserted.version for *_, asserted in fields}
         }
         return [Blame(name, field, value, said, entries[said.version]) for name, field, value, said in fields]
 
-    def _record(self, client_id: str) -> Record:
-        record = self._store.load([client_id])[client_id].record
-        if record is None:
+    def _entries(self, client_id: str, version: int, projection_version: int) -> Sequence[AuditEntry]:
+        return self._audit.entries(
+            client_id, AuditFilter(), after=version - 1, until=version, projection_version=projection_version
+        )
+
+    def _served(self, client_id: str) -> Served:
+        served = self._store.newest(client_id)
+        if served is None:
             raise UnknownClientError(client_id)
-        return record
+        return served
+
+    def _audited(self, client_id: str) -> int:
+        """The projection version whose trail is the client's; the first one has no predecessor to ask about."""
+        if self._projection.version == 1:
+            return 1
+        served = self._store.newest(client_id)
+        return self._projection.version if served is None else served.projection_version
 
 
-def _scope(generation: str, client_id: str, where: AuditFilter) -> str:
-    question = [generation, client_id, where.sub_schema, where.field, where.event_type, where.source, where.since]
+def _scope(projection: str, client_id: str, where: AuditFilter) -> str:
+    question = [projection, client_id, where.sub_schema, where.field, where.event_type, where.source, where.since]
     return sha256(orjson.dumps([*question, where.until])).hexdigest()[:16]
 
 
-def _cursor(scope: str, version: int) -> str:
-    return urlsafe_b64encode(orjson.dumps([scope, version])).decode().rstrip("=")
+def _cursor(scope: str, projection_version: int, version: int) -> str:
+    return urlsafe_b64encode(orjson.dumps([scope, projection_version, version])).decode().rstrip("=")
 
 
-def _after(cursor: str, scope: str) -> int:
+def _after(cursor: str, scope: str) -> tuple[int, int]:
+    """Projection version and version of the last entry of the page before."""
     try:
         found = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (Base64Error, ValueError):
         raise InvalidCursorError from None
     match found:
-        case [str(scoped), int(version)] if scoped == scope and type(version) is int and 0 <= version <= SAFE_INTEGER:
-            return version
+        case [str(scoped), int(projection_version), int(version)] if (
+            scoped == scope
+            and type(projection_version) is int
+            and type(version) is int
+            and projection_version >= 1
+            and 0 <= version <= SAFE_INTEGER
+        ):
+            return projection_version, version
     raise InvalidCursorError

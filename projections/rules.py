@@ -90,7 +90,16 @@ class Projection(Generic[Schema]):
     @property
     def generation(self) -> str:
         """Name under which records and audit of this version are stored, as `clients.v1`."""
-        return f"{self.name}.v{self.version}"
+        return self.generation_of(self.version)
+
+    @property
+    def generations(self) -> dict[str, int]:
+        """The generations that this code knows, its own and all before it, with their versions."""
+        return {self.generation_of(version): version for version in range(1, self.version + 1)}
+
+    def generation_of(self, version: int) -> str:
+        """Name under which records and audit of a version are stored."""
+        return f"{self.name}.v{version}"
 
     def on(self, model: type[Event], *, late: Late = "supersede") -> Callable[[Any], Any]:
         """Decorator that makes a function, or an `UpdateProcessor` object, the rule of an event.

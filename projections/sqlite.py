@@ -21,7 +21,7 @@ from .documents import (
     record_document,
     record_from,
 )
-from .ports import AuditFilter, Commit, Loaded
+from .ports import AuditFilter, Commit, Loaded, Served, newest_of
 from .record import AuditEntry, OutboxEntry, Record
 from .rules import Projection
 
@@ -119,6 +119,8 @@ class SqliteProjectionStore:
         self._database = database
         self._projection = projection.name
         self._generation = projection.generation
+        self._generations = projection.generations
+        self._generation_at = {version: name for name, version in self._generations.items()}
         self._clock = clock
 
     def load(self, client_ids: Sequence[str]) -> Mapping[str, Loaded]:
@@ -129,6 +131,16 @@ class SqliteProjectionStore:
     def commit(self, commits: Sequence[Commit]) -> Sequence[Loaded | None]:
         """See `ProjectionStore.commit`: one transaction for all; none is refused."""
         return self._database.write(lambda connection: self._commit(connection, commits))
+
+    def newest(self, client_id: str) -> Served | None:
+        """See `ProjectionStore.newest`: a look by key for each generation there can be."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT generation, body FROM records "
+                "WHERE client_id = ? AND generation IN (SELECT value FROM json_each(?))",
+                (client_id, orjson.dumps(list(self._generations)).decode()),
+            ).fetchall()
+        return newest_of((self._generations[name], record_from(orjson.loads(body))) for name, body in rows)
 
     def parked(self, *, after: str = "", limit: int = 100) -> Sequence[Record]:
         """See `ProjectionStore.parked`."""
@@ -149,11 +161,18 @@ class SqliteProjectionStore:
         return [client_id for (client_id,) in rows]
 
     def entries(
-        self, client_id: str, where: AuditFilter, *, after: int = 0, until: int | None = None, limit: int = 100
+        self,
+        client_id: str,
+        where: AuditFilter,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int = 100,
+        projection_version: int | None = None,
     ) -> Sequence[AuditEntry]:
         """See `AuditLog.entries`."""
         parameters = {
-            "generation": self._generation,
+            "generation": self._generation if projection_version is None else self._generation_at[projection_version],
             "client_id": client_id,
             "after": after,
             "last": 2**62 if until is None else until,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from projections import Commit, Committed, Loaded, ProjectionStore, Record
+from projections import Commit, Committed, Loaded, ProjectionStore, Record, Served
 
 
 def _nothing() -> None:
@@ -40,6 +40,9 @@ class Interposed:
 
     def client_ids(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         return self._store.client_ids(after=after, limit=limit)
+
+    def newest(self, client_id: str) -> Served | None:
+        return self._store.newest(client_id)
 
 
 def once(action: Callable[[], object]) -> Callable[[], None]:

@@ -1,0 +1,72 @@
+"""The command rebuild: bring all clients into the generation of the running code."""
+
+import re
+from time import monotonic
+from typing import Annotated
+
+import typer
+
+from functions_app.rebuilding import count_clients, progress_of, shares_of, walk, walk_side_by_side
+from projections import Purpose, Share
+
+from .output import ATTENTION, AsJson, Yes, command, console, dry_run, opened, opened_for, print_json, progress
+
+app = typer.Typer()
+
+
+@app.command()
+@command
+def rebuild(
+    workers: Annotated[int, typer.Option(help="Processes on this machine.", min=1, max=64)] = 1,
+    shard: Annotated[str, typer.Option(metavar="N/OF", help="This machine's part of the clients, as 1/4.")] = "1/1",
+    max_rate: Annotated[float | None, typer.Option(help="Events a second at most.", min=1)] = None,
+    publish_differences: Annotated[
+        bool, typer.Option("--publish-differences", help="Announce of each client what the new rules made different.")
+    ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="After a rollback: take announcing back from newer code.")
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show how far it is.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fold every client into the running generation; goes on where it was interrupted. Ends with 3 if clients are left.
+
+    Announces nothing unless asked to. With several workers or shards, use the same numbers when going on.
+    """
+    if publish_differences and take_over:
+        raise typer.BadParameter("either --publish-differences or --take-over")
+    purpose = Purpose.PUBLISH_DIFFERENCES if publish_differences else Purpose.TAKE_OVER if take_over else Purpose.FOLD
+    shares = shares_of(_part(shard), workers)
+    if not status and purpose is not Purpose.FOLD and not yes:
+        dry_run("what differs from what was announced is announced, client by client")
+        return
+    runtime = opened() if status else opened_for(f"rebuild {purpose}")
+    generation = runtime.domain.projection.generation
+    if not status:
+        walking = (
+            walk(runtime, purpose, shares[0], max_rate=max_rate)
+            if workers == 1
+            else walk_side_by_side(runtime, purpose, shares, max_rate=max_rate)
+        )
+        started, before = monotonic(), progress_of(runtime, purpose, shares)
+        with progress() as bar:
+            task = bar.add_task(generation, total=count_clients(runtime) // _part(shard).of)
+            for done in walking:
+                rate = (done.events - (0 if before.done else before.events)) / max(monotonic() - started, 0.001)
+                bar.update(task, completed=done.clients, description=f"{generation}, {rate:,.0f} events/s")
+    found = progress_of(runtime, purpose, shares)
+    told = {name: value for name, value in found._asdict().items() if name != "cursors"}
+    if as_json:
+        print_json({"generation": generation, "purpose": purpose, **told})
+    else:
+        console.print(f"{generation}: " + ", ".join(f"{name} {value}" for name, value in told.items()), markup=False)
+    if found.parked or found.failed or not found.done:
+        raise typer.Exit(ATTENTION)
+
+
+def _part(text: str) -> Share:
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise typer.BadParameter(f"--shard {text}: N/OF was expected, as 1/4")
+    return Share(int(found[1]), int(found[2]))

@@ -1,0 +1,191 @@
+"""Rebuild: bring every client into the running generation, a share of them at a time, to go on after a kill.
+
+Walking says nothing to the world: the next event of a client announces what the new rules made different. Who wants that
+at once asks for it; and who goes back to older code has to take announcing back, since newer code spoke last.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from eventstore import CheckpointStore, ClientDirectory, StoreRefusedError
+
+from .announcing import announce
+from .errors import OutOfTimeError
+from .fold import Failure, Folded, model_of
+from .ports import Commit, Loaded, ProjectionStore
+from .projector import Projector, Target
+from .rules import Projection
+
+_PAGE = 50  # clients of one write: what somebody else's commit may have to wait for
+_TRIES = 3
+
+
+class Purpose(StrEnum):
+    """What a walk over all clients is for."""
+
+    FOLD = "rebuild"
+    PUBLISH_DIFFERENCES = "publish-differences"
+    TAKE_OVER = "take-over"
+
+
+class Share(NamedTuple):
+    """One of several equal parts of all clients, each worked on by one process: `Share(1, 4)` is the first of four."""
+
+    number: int
+    of: int
+
+    def holds(self, client_id: str) -> bool:
+        """Whether a client is in it."""
+        return int.from_bytes(sha256(client_id.encode()).digest()[:4]) % self.of == self.number - 1
+
+
+class Progress(NamedTuple):
+    """How far a walk got.
+
+    Attributes:
+        clients: how many it brought there.
+        events: how many events these have.
+        announced: clients of which something was announced.
+        parked: clients that do not go on.
+        failed: clients that others kept from getting there; walk again.
+        cursors: by partition of the directory, where to go on; None at its end.
+        done: whether it is at the end.
+    """
+
+    clients: int = 0
+    events: int = 0
+    announced: int = 0
+    parked: int = 0
+    failed: int = 0
+    cursors: Mapping[str, str | None] = {}
+    done: bool = False
+
+
+def load_progress(
+    checkpoints: CheckpointStore, projection: Projection[Any], purpose: Purpose, share: Share
+) -> Progress | None:
+    """How far a walk got, None if it never began."""
+    stored = checkpoints.load(_name(projection, purpose, share))
+    return None if stored is None else Progress(**json.loads(stored))
+
+
+class Rebuild:
+    """Walks over the clients of a share.
+
+    What it does is stored page by page, so that a walk that was killed goes on with the page it was at, whose clients go
+    on with the commit they were at. One that got to its end begins again.
+
+    Args:
+        projector: of the running generation, told not to announce.
+        store: its records.
+        directory: all clients.
+        checkpoints: where progress is kept.
+        purpose: what to do with each client.
+        on_announced: called with the ids of clients that got an outbox entry.
+    """
+
+    def __init__(
+        self,
+        projector: Projector,
+        store: ProjectionStore,
+        directory: ClientDirectory,
+        checkpoints: CheckpointStore,
+        purpose: Purpose = Purpose.FOLD,
+        *,
+        on_announced: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        self._projector = projector
+        self._store = store
+        self._directory = directory
+        self._checkpoints = checkpoints
+        self._purpose = purpose
+        self._on_announced = on_announced
+
+    def walk(self, share: Share = Share(1, 1)) -> Iterator[Progress]:  # noqa: B008 - immutable
+        """Work through a share; gives the progress after each page, once it is stored.
+
+        Raises:
+            StoreUnavailableError: a database is out of reach; walk again.
+        """
+        projection = self._projector.projection
+        progress = load_progress(self._checkpoints, projection, self._purpose, share)
+        if progress is None or progress.done:
+            progress = Progress()
+        partitions = self._directory.partitions()
+        for partition in partitions:
+            cursor = progress.cursors.get(partition)
+            while cursor is not None or partition not in progress.cursors:
+                page = self._directory.clients(partition, after=cursor, limit=_PAGE * share.of)
+                cursor = page.cursor
+                progress = self._take([each for each in page.client_ids if share.holds(each)], progress)
+                progress = progress._replace(cursors={**progress.cursors, partition: cursor})
+                self._save(share, progress)
+                yield progress
+        progress = progress._replace(done=True)
+        self._save(share, progress)
+        yield progress
+
+    def _save(self, share: Share, progress: Progress) -> None:
+        name = _name(self._projector.projection, self._purpose, share)
+        self._checkpoints.save(name, json.dumps(progress._asdict()))
+
+    def _take(self, client_ids: Sequence[str], progress: Progress) -> Progress:
+        """Bring a page of clients to the end of their streams, then announce what has to be."""
+        left = list(client_ids)
+        for _ in range(_TRIES):
+            outcomes = self._projector.catch_up_all({client_id: Target(0) for client_id in left})
+            while late := [each for each in left if isinstance(outcomes[each].error, OutOfTimeError)]:
+                outcomes |= self._projector.catch_up_all({client_id: Target(0) for client_id in late})
+            for client_id in set(left):
+                outcome = outcomes[client_id]
+                if outcome.error is None:
+                    left.remove(client_id)
+                    progress = progress._replace(
+                        clients=progress.clients + 1,
+                        events=progress.events + outcome.record.version,
+                        parked=progress.parked + (outcome.record.parked is not None),
+                    )
+            if not left:
+                break
+        announced = [] if self._purpose is Purpose.FOLD else self._announce(client_ids)
+        if announced:
+            self._on_announced(announced)
+        return progress._replace(announced=progress.announced + len(announced), failed=progress.failed + len(left))
+
+    def _announce(self, client_ids: Sequence[str]) -> list[str]:
+        announced = []
+        waiting = list(client_ids)
+        while waiting:
+            loaded = self._store.load(waiting)
+            commits = {each: commit for each in waiting if (commit := self._announcement(loaded[each])) is not None}
+            results = dict(zip(commits, self._store.commit(list(commits.values())), strict=True))
+            waiting = [client_id for client_id, result in results.items() if result is None]  # somebody was faster
+            announced += [
+                client_id
+                for client_id, result in results.items()
+                if commits[client_id].outbox is not None and result is not None
+                if not isinstance(result, StoreRefusedError)
+            ]
+        return announced
+
+    def _announcement(self, loaded: Loaded) -> Commit | None:
+        """The commit that tells the world what differs; None if there is nothing to write."""
+        projection, record, before = self._projector.projection, loaded.record, loaded.announced
+        if record is None:
+            return None
+        if self._purpose is Purpose.TAKE_OVER and before is not None and before.projection_version > projection.version:
+            before = before._replace(projection_version=projection.version)
+        model = model_of(projection, record)
+        announcement = (
+            None if isinstance(model, Failure) else announce(projection, Folded(record, model, (), None), before)
+        )
+        if announcement is not None:
+            return Commit(loaded, record, (), *announcement)
+        return None if before == loaded.announced else Commit(loaded, record, announced=before)
+
+
+def _name(projection: Projection[Any], purpose: Purpose, share: Share) -> str:
+    return f"{projection.generation}:{purpose}:{share.number}of{share.of}"

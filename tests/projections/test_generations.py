@@ -1,0 +1,247 @@
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projections import (
+    AuditFilter,
+    InvalidCursorError,
+    Progress,
+    Projection,
+    Purpose,
+    Rebuild,
+    Share,
+    SubSchema,
+    Swept,
+    Target,
+    UnifiedSchema,
+    load_progress,
+)
+from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, add_rules, events
+from tests.support.projecting import World
+
+
+def louder(version: int = 2) -> Projection[Client]:
+    """The same rules, but for one that grades in capitals."""
+    projection = Projection("clients", Client, events, version=version)
+    add_rules(projection, but=Graded)
+    projection.on(Graded)(lambda record, event: record.evolve(segment=event.segment.upper()))
+    return projection
+
+
+@pytest.fixture
+def generations(tmp_path: Path) -> Iterator[tuple[World, World]]:
+    """The same data, seen by code of version 1, and by code of version 2 that grades in capitals."""
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, louder())) as new:
+        yield old, new
+
+
+def rebuild(world: World, purpose: Purpose = Purpose.FOLD, rung: list[str] | None = None) -> Rebuild:
+    return Rebuild(
+        world.projector(announcing=False),
+        world.store,
+        world.events,
+        world.checkpoints,
+        purpose,
+        on_announced=[].extend if rung is None else rung.extend,
+    )
+
+
+def walked(world: World, purpose: Purpose = Purpose.FOLD) -> Progress:
+    """Walk to the end."""
+    *_, last = rebuild(world, purpose).walk()
+    return last
+
+
+def segment(world: World, client_id: str = "1") -> Any:
+    return world.reader.current(client_id).record.values["root"]["segment"]
+
+
+def announced(world: World, client_id: str = "1") -> list[Any]:
+    """What the outbox tells of the segment."""
+    return [entry.contents["root"] for entry in world.outbox(client_id) if "root" in entry.contents]
+
+
+def test_a_new_version_goes_on_where_its_predecessor_was(generations: tuple[World, World]) -> None:
+    """Its sweep passes what is new; what was projected before stays readable until it is folded again."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.tell("2", Graded(segment="b"))
+    old.follower().sweep()
+    assert new.follower().sweep() == Swept(0, (), done=True)
+    assert (segment(new, "1"), segment(new, "2")) == ("a", "b")
+    old.tell("1", Contacted(email="x"))
+    assert new.follower().sweep() == Swept(1, (), done=True)
+    assert (segment(new, "1"), segment(new, "2")) == ("A", "b")
+
+
+def test_the_first_sweep_of_a_new_version_fixes_where_it_starts(generations: tuple[World, World]) -> None:
+    """Old code that goes on beside it must not take events away from it."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.follower().sweep()
+    new.follower().sweep()
+    old.tell("2", Graded(segment="b"))
+    old.follower().sweep()
+    assert new.follower().sweep() == Swept(1, (), done=True)
+    assert segment(new, "2") == "B"
+
+
+def test_reads_never_go_back(generations: tuple[World, World]) -> None:
+    """Whichever generation is ahead is served; on a tie the newer one; old code knows nothing of newer records."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.catch_up("1")
+    assert new.reader.current("1").record.version == 1
+    new.catch_up("1")
+    assert segment(new) == "A"
+    old.tell("1", Graded(segment="b"))
+    old.catch_up("1")
+    assert (new.reader.current("1").record.version, segment(new)) == (2, "b")
+    assert segment(old) == "b"
+    new.catch_up("1")
+    assert (segment(new), segment(old)) == ("B", "b")
+
+
+def test_audit_and_blame_are_those_of_the_record_that_is_served(generations: tuple[World, World]) -> None:
+    """And a page that was begun in one generation goes on in it when the newer one takes over."""
+    old, new = generations
+    for text in "abc":
+        old.tell("1", Graded(segment=text))
+    old.catch_up("1")
+    first = new.reader.audit("1", limit=1)
+    assert [change.new for change in first.entries[0].changes] == ["a"]
+    (blamed,) = new.reader.blame("1")
+    assert blamed.entry == old.trail("1")[2]
+    new.catch_up("1")
+    second = new.reader.audit("1", limit=1, cursor=first.cursor)
+    assert [change.new for change in second.entries[0].changes] == ["b"]
+    assert [entry.changes[0].new for entry in new.reader.audit("1").entries] == ["A", "B", "C"]
+    with pytest.raises(InvalidCursorError):
+        old.reader.audit("1", cursor=new.reader.audit("1", limit=1).cursor)
+
+
+class Grade(SubSchema):
+    """What the segment became in another schema."""
+
+    letter: str | None = None
+
+
+class Graduate(UnifiedSchema):
+    """A record in which the plain value is gone."""
+
+    id: PersonId
+    grade: Grade | None = None
+
+
+def test_what_the_new_schema_cannot_read_is_folded_on_the_spot(tmp_path: Path) -> None:
+    """A record of the old shape is no error for want of a rebuild."""
+    graduates = Projection("clients", Graduate, events, version=2)
+    graduates.on(Graded)(lambda record, event: record.evolve(grade={"letter": event.segment}))
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, graduates)) as new:
+        old.tell("1", Graded(segment="a"))
+        old.catch_up("1")
+        view = new.reader.current("1")
+        assert (view.record.version, view.record.values) == (1, {"grade": {"letter": "a"}})
+
+
+def test_a_rebuild_brings_everybody_over_and_tells_nothing(generations: tuple[World, World]) -> None:
+    """Those without new events, too; the next event then tells what the rules made different."""
+    old, new = generations
+    for number in range(120):
+        old.tell(str(number), Graded(segment="a"))
+    old.follower().sweep()
+    waiting = {str(number): list(old.outbox(str(number))) for number in range(120)}
+    done = walked(new)
+    assert (done.clients, done.events, done.announced, done.failed, done.done) == (120, 120, 0, 0, True)
+    assert {segment(new, str(number)) for number in range(120)} == {"A"}
+    assert {str(number): list(new.outbox(str(number))) for number in range(120)} == waiting
+    old.tell("7", Contacted(email="x"))
+    new.catch_up("7")
+    assert announced(new, "7")[-1]["segment"] == "A"
+
+
+def test_an_interrupted_rebuild_goes_on(generations: tuple[World, World]) -> None:
+    """With the page after the last one that was stored; one that ended begins anew."""
+    old, new = generations
+    for number in range(120):
+        old.tell(str(number), Graded(segment="a"))
+    first = next(rebuild(new).walk())
+    assert (first.clients, first.done) == (50, False)
+    assert load_progress(new.checkpoints, new.projection, Purpose.FOLD, Share(1, 1)) == first
+    assert [progress.clients for progress in rebuild(new).walk()] == [100, 120, 120]
+    assert [progress.clients for progress in rebuild(new).walk()] == [50, 100, 120, 120]
+
+
+def test_shares_split_the_clients(generations: tuple[World, World]) -> None:
+    """Each client is in one of them."""
+    old, new = generations
+    for number in range(60):
+        old.tell(str(number), Graded(segment="a"))
+    done = [list(rebuild(new).walk(Share(number, 3)))[-1] for number in (1, 2, 3)]
+    assert all(each.done and 0 < each.clients < 60 for each in done)
+    assert sum(each.clients for each in done) == 60
+    assert {segment(new, str(number)) for number in range(60)} == {"A"}
+
+
+def test_parked_clients_hold_up_nobody(generations: tuple[World, World]) -> None:
+    """They are counted."""
+    old, new = generations
+    old.tell("1", Scored(score=-1))
+    old.tell("2", Graded(segment="a"))
+    done = walked(new)
+    assert (done.clients, done.parked) == (2, 1)
+    assert segment(new, "2") == "A"
+
+
+def test_differences_are_announced_when_asked_for(generations: tuple[World, World]) -> None:
+    """Of each client whose contents the new rules changed, once; nothing of the others."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.tell("2", Contacted(email="x"))
+    old.follower().sweep()
+    rung: list[str] = []
+    *_, done = rebuild(new, Purpose.PUBLISH_DIFFERENCES, rung).walk()
+    assert (done.announced, rung) == (1, ["1"])
+    assert [contents["segment"] for contents in announced(new)] == ["a", "A"]
+    assert [entry.projection_version for entry in new.outbox("1")] == [1, 2]
+    assert len(new.outbox("2")) == 1
+    assert walked(new, Purpose.PUBLISH_DIFFERENCES).announced == 0
+
+
+def test_a_rollback_takes_announcing_back(generations: tuple[World, World]) -> None:
+    """Old code is silent while newer code spoke last; after taking over it tells what differs, and what comes."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.tell("2", Contacted(email="x"))
+    old.follower().sweep()
+    walked(new)
+    for client_id in "12":
+        new.tell(client_id, Contacted(phone="1"))
+        new.catch_up(client_id)
+    old.follower().sweep()
+    assert announced(old)[-1]["segment"] == "A", "newer code spoke last"
+    done = walked(old, Purpose.TAKE_OVER)
+    assert (done.clients, done.announced) == (2, 1)
+    assert announced(old)[-1]["segment"] == "a"
+    for client_id in "12":
+        old.tell(client_id, Graded(segment="c"))
+        old.catch_up(client_id)
+        assert announced(old, client_id)[-1]["segment"] == "c"
+    assert walked(old, Purpose.TAKE_OVER).announced == 0
+
+
+def test_what_a_walk_announces_follows_what_was_announced(generations: tuple[World, World]) -> None:
+    """Sequence numbers have no gap, and a subscriber that goes by them ends at the record."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.catch_up("1")
+    walked(new, Purpose.PUBLISH_DIFFERENCES)
+    walked(old, Purpose.TAKE_OVER)
+    entries = old.outbox("1")
+    assert [(entry.previous_seq, entry.seq) for entry in entries] == [(0, 1), (1, 2), (2, 3)]
+    assert [contents["segment"] for contents in announced(old)] == ["a", "A", "a"]
+    assert old.store.entries("1", AuditFilter(), projection_version=1) == old.trail("1")
+    assert old.projector().catch_up("1", Target(0)).version == 1
