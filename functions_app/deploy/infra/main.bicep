@@ -74,7 +74,7 @@ module roles 'roles.bicep' = {
     accountName: stores.outputs.accountName
     namespaceName: stores.outputs.namespaceName
     database: domain.outputs.database
-    topic: domain.outputs.topic
+    topic: domain.outputs.topics[0]
     subscriptions: domain.outputs.subscriptions
     queues: domain.outputs.queues
   }
