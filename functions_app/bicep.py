@@ -12,7 +12,11 @@ def cosmos_bicep(database: str, containers: Sequence[Mapping[str, Any]]) -> str:
         containers: their descriptions.
     """
     name = bicep_text(database)
-    parts = [_HEAD.replace("DATABASE", name), *(_container(each) for each in containers), _TAIL.replace("DATABASE", name)]
+    parts = [
+        _HEAD.replace("DATABASE", name),
+        *(_container(each) for each in containers),
+        _TAIL.replace("DATABASE", name),
+    ]
     return "\n".join(parts)
 
 

@@ -3,7 +3,7 @@ using './main.bicep'
 
 param environmentName = readEnvironmentVariable('AZURE_ENV_NAME')
 param location = readEnvironmentVariable('AZURE_LOCATION')
-param threads = 48
+param threads = 80
 param authClientId = readEnvironmentVariable('AUTH_CLIENT_ID', '')
 
 // An integration whose address is empty pauses, and says so.
