@@ -5,13 +5,18 @@ from typing import Any
 
 
 def cosmos_bicep(database: str, containers: Sequence[Mapping[str, Any]]) -> str:
-    """A Bicep module with the database and its containers in an account that exists.
+    """A Bicep module with the database and its containers in an account that exists; it puts out the database's name.
 
     Args:
         database: name of the database.
         containers: their descriptions.
     """
-    parts = [_HEAD.replace("DATABASE", bicep_text(database)), *(_container(each) for each in containers)]
+    name = bicep_text(database)
+    parts = [
+        _HEAD.replace("DATABASE", name),
+        *(_container(each) for each in containers),
+        _TAIL.replace("DATABASE", name),
+    ]
     return "\n".join(parts)
 
 
@@ -32,6 +37,10 @@ resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2024-11-15
     }
   }
 }
+"""
+
+_TAIL = """\
+output database string = DATABASE
 """
 
 _CONTAINER = """\

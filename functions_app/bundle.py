@@ -22,6 +22,7 @@ PACKAGES = ("eventstore", "projections", "integrations", "functions_app")
 
 _DISTRIBUTION = "client-flow"
 _NOT_DEPLOYED = {"__pycache__", "tests", "README.md"}
+_DEPLOYING = Path(__file__).with_name("deploy")  # what deploys is not deployed
 _OTHER_THREADS = 32  # HTTP requests, timers and change feed leases that one process works on beside its deliveries
 _SESSIONS = 32  # that one process receives at a time from each session queue: maxConcurrentSessions in host.json
 _ENTRY = '''"""Written by `client-flow bundle`: what the Functions worker indexes, with the domain that was bundled."""
@@ -136,7 +137,7 @@ def _written_before(directory: Path) -> set[str]:
 
 def _files(location: Path) -> Iterator[Path]:
     for path in sorted(location.iterdir()):
-        if path.name in _NOT_DEPLOYED or path.name.startswith("."):
+        if path.name in _NOT_DEPLOYED or path.name.startswith(".") or path == _DEPLOYING:
             continue
         if path.is_dir():
             yield from _files(path)

@@ -20,8 +20,16 @@ resource bus 'Microsoft.ServiceBus/namespaces@{_API}' existing = {{
 
 
 def bus_bicep(entities: Sequence[BusEntity]) -> str:
-    """A Bicep module with the entities in a namespace that exists."""
-    return "\n".join([_HEAD, *(part for entity in entities for part in _parts(entity))])
+    """A Bicep module with the entities in a namespace that exists; it puts out their names, for who assigns roles."""
+    return "\n".join([_HEAD, *(part for entity in entities for part in _parts(entity)), _outputs(entities)])
+
+
+def _outputs(entities: Sequence[BusEntity]) -> str:
+    lines = []
+    for kind in ("topic", "subscription", "queue"):
+        names = ", ".join(bicep_text(entity.name) for entity in entities if entity.kind == kind)
+        lines.append(f"output {kind}s array = [{names}]\n")
+    return "".join(lines)
 
 
 def _parts(entity: BusEntity) -> Iterable[str]:

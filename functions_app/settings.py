@@ -12,6 +12,8 @@ DEFAULT_DOMAIN = "functions_app.sample:domain"
 DEFAULT_DATA = ".client-flow"
 DEFAULT_DATABASE = "client-flow"
 
+_UNRESOLVED = "@Microsoft.KeyVault("
+
 
 class Settings:
     """The settings of one process.
@@ -30,7 +32,8 @@ class Settings:
     | `CLIENT_FLOW_REF_KEY` | secret that references of clients are made with; if not given, one that is kept in the data directory, or, on Azure, one that lasts as long as the process |
 
     Whatever else a domain needs (addresses, secrets of its receivers and integrations) it asks for by name when it is
-    first used, so that a missing setting never keeps an app from starting.
+    first used, so that a missing setting never keeps an app from starting. A Key Vault reference that the platform could
+    not resolve counts as not set.
 
     Args:
         environment: names and values; the process environment if not given.
@@ -39,20 +42,25 @@ class Settings:
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
 
+    def _value(self, name: str) -> str | None:
+        value = self._environment.get(name)
+        # The platform leaves a reference that it could not resolve as it stands: anybody could guess such a secret.
+        return None if value is None or value.startswith(_UNRESOLVED) else value
+
     @property
     def domain(self) -> str:
         """Where the domain is defined, as `package.module:attribute`."""
-        return self._environment.get("CLIENT_FLOW_DOMAIN") or DEFAULT_DOMAIN
+        return self._value("CLIENT_FLOW_DOMAIN") or DEFAULT_DOMAIN
 
     @property
     def data(self) -> Path:
         """Directory of the embedded default."""
-        return Path(self._environment.get("CLIENT_FLOW_DATA") or DEFAULT_DATA)
+        return Path(self._value("CLIENT_FLOW_DATA") or DEFAULT_DATA)
 
     @property
     def on_azure(self) -> bool:
         """Whether data lives on Cosmos DB; otherwise in the data directory."""
-        return bool(self._environment.get("COSMOS_CONN") or self._environment.get("COSMOS_ENDPOINT"))
+        return bool(self._value("COSMOS_CONN") or self._value("COSMOS_ENDPOINT"))
 
     @property
     def cosmos(self) -> str:
@@ -61,17 +69,17 @@ class Settings:
         Raises:
             MissingSettingError: neither is set.
         """
-        return self._environment.get("COSMOS_CONN") or self.text("COSMOS_ENDPOINT")
+        return self._value("COSMOS_CONN") or self.text("COSMOS_ENDPOINT")
 
     @property
     def database(self) -> str:
         """Name of the database."""
-        return self._environment.get("DATABASE") or DEFAULT_DATABASE
+        return self._value("DATABASE") or DEFAULT_DATABASE
 
     @property
     def on_bus(self) -> bool:
         """Whether a Service Bus namespace is named."""
-        return bool(self._environment.get("BUS_CONN") or self._environment.get("BUS_NAMESPACE"))
+        return bool(self._value("BUS_CONN") or self._value("BUS_NAMESPACE"))
 
     @property
     def bus(self) -> str:
@@ -80,23 +88,23 @@ class Settings:
         Raises:
             MissingSettingError: neither is set.
         """
-        return self._environment.get("BUS_CONN") or self.text("BUS_NAMESPACE")
+        return self._value("BUS_CONN") or self.text("BUS_NAMESPACE")
 
     @property
     def key(self) -> SecretStr | None:
         """Key that opens the functions on the local host."""
-        value = self._environment.get("CLIENT_FLOW_KEY")
+        value = self._value("CLIENT_FLOW_KEY")
         return SecretStr(value) if value else None
 
     @property
     def platform_auth(self) -> bool:
         """Whether the platform authenticates callers and removes what pretends to come from it."""
-        return self._environment.get("CLIENT_FLOW_PLATFORM_AUTH", "").lower() == "true"
+        return (self._value("CLIENT_FLOW_PLATFORM_AUTH") or "").lower() == "true"
 
     @property
     def ref_key(self) -> SecretStr | None:
         """Secret that references of clients are made with."""
-        value = self._environment.get("CLIENT_FLOW_REF_KEY")
+        value = self._value("CLIENT_FLOW_REF_KEY")
         return SecretStr(value) if value else None
 
     @property
@@ -110,7 +118,7 @@ class Settings:
         Raises:
             MissingSettingError: it is not set, or empty.
         """
-        value = self._environment.get(name)
+        value = self._value(name)
         if not value:
             raise MissingSettingError(name)
         return value

@@ -24,6 +24,7 @@ PACKAGES = ("eventstore", "projections", "integrations", "functions_app")
 DOCUMENTS = [
     *(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"),
     *(path for package in PACKAGES for path in [ROOT / package / "README.md"] if path.exists()),
+    ROOT / "functions_app" / "deploy" / "README.md",
 ]
 NOT_RUN = ("make test", "make lint", "make format", "make bench", "git clone")
 BINARIES = Path(sys.executable).parent

@@ -39,6 +39,7 @@ def test_it_holds_what_is_deployed_and_nothing_else(named: str, tmp_path: Path) 
     top = {"function_app.py", "host.json", "requirements.txt", "eventstore", "projections", "integrations"}
     assert {path.name for path in made.directory.iterdir()} == {*top, "functions_app", named}
     assert not [name for name in listing(made.directory) if "__pycache__" in name or "tests/" in name]
+    assert not (made.directory / "functions_app" / "deploy").exists()
     assert f'"{named}:domain"' in (made.directory / "function_app.py").read_text()
     pins = {line.lower() for line in PINS.read_text().splitlines()}
     wanted = (made.directory / "requirements.txt").read_text().splitlines()
