@@ -45,7 +45,7 @@ def rebuild(world: World, purpose: Purpose = Purpose.FOLD, rung: list[str] | Non
         world.events,
         world.checkpoints,
         purpose,
-        on_announced=[].extend if rung is None else rung.extend,
+        on_announced=(rung if rung is not None else []).extend,
     )
 
 

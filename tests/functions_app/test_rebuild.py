@@ -1,0 +1,128 @@
+"""The command rebuild: a new version of the rules on the data of the old one, and the way back."""
+
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import orjson
+import pytest
+
+from functions_app.embedded import open_embedded
+from functions_app.rebuilding import walk
+from functions_app.runtime import Runtime
+from functions_app.settings import Settings
+from projections import Purpose, Share
+from tests.support.command_line import CommandLine
+from tests.support.newer import domain as newer
+from tests.support.waiting import wait_until
+
+PEOPLE = 130
+NEWER = {"CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Persons with an e-mail address each, projected by the sample."""
+    path = tmp_path / "changes.jsonl"
+    changes = [
+        {
+            "change_id": str(person),
+            "person": person,
+            "changed_at": "2026-03-01T12:00:00Z",
+            "contact": {"email": f"p{person}@x.example"},
+        }
+        for person in range(1, PEOPLE + 1)
+    ]
+    path.write_bytes(b"\n".join(map(orjson.dumps, changes)))
+    cli = CommandLine(tmp_path / "data")
+    cli("append", "--source", "crm", "--key", "change_id", path)
+    cli("project")
+    return tmp_path / "data"
+
+
+def email(cli: CommandLine, person: int) -> Any:
+    return cli.json("view", person)["record"]["contact"]["email"]
+
+
+def told(runtime: Runtime, client_id: str) -> list[Any]:
+    """What the topic was told of a person's contact, by those who listen as the CRM does."""
+    bodies = [
+        orjson.loads(received.message.body)["data"]
+        for received in runtime.backend.subscriptions.receive("crm", limit=1000)
+    ]
+    return [body["changed"]["contact"]["email"] for body in bodies if body["client_id"] == client_id]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_rebuild_brings_the_new_rules_to_everybody(data: Path, workers: int) -> None:
+    """Reads work before, old code reads its own, and progress can be asked for."""
+    old, new = CommandLine(data), CommandLine(data, NEWER)
+    assert new("rebuild", "--status", "--workers", workers, code=3).stdout.startswith("people.v2: clients 0")
+    assert email(new, 3) == "p3@x.example"
+    done = new.run("rebuild", "--workers", workers, "--json")
+    assert done.returncode == 0, done.stderr
+    assert orjson.loads(done.stdout) == {
+        "generation": "people.v2",
+        "purpose": "rebuild",
+        "clients": PEOPLE,
+        "events": PEOPLE,
+        "announced": 0,
+        "parked": 0,
+        "failed": 0,
+        "done": True,
+    }
+    assert {email(new, person) for person in (1, PEOPLE)} == {"P1@X.EXAMPLE", f"P{PEOPLE}@X.EXAMPLE"}
+    assert email(old, 1) == "p1@x.example"
+    assert new.json("rebuild", "--status", "--workers", workers)["done"]
+    new("verify")
+
+
+def test_shards_are_for_several_machines(data: Path) -> None:
+    """Each does its part; a part that does not exist is refused."""
+    new = CommandLine(data, NEWER)
+    done = [new.json("rebuild", "--shard", f"{number}/3")["clients"] for number in (1, 2, 3)]
+    assert sum(done) == PEOPLE
+    assert "as 1/4" in new("rebuild", "--shard", "4/3", code=2).stderr
+
+
+def test_a_killed_rebuild_goes_on(data: Path) -> None:
+    """After SIGKILL, what was stored is not done again, and everybody gets there."""
+    new = CommandLine(data, NEWER)
+    process = new.start("rebuild", "--max-rate", 25)
+    wait_until("a page is done", lambda: new.json("rebuild", "--status", code=3)["clients"] > 0)
+    process.send_signal(SIGKILL)
+    process.communicate()
+    before = new.json("rebuild", "--status", code=3)
+    assert 0 < before["clients"] < PEOPLE
+    assert new.json("rebuild")["clients"] == PEOPLE
+    assert email(new, PEOPLE) == f"P{PEOPLE}@X.EXAMPLE"
+
+
+def test_differences_and_the_way_back_are_told(data: Path) -> None:
+    """Only with --yes; the way back with the old code, which newer code had silenced."""
+    old, new = CommandLine(data), CommandLine(data, NEWER)
+    listening = Runtime(newer, Settings({}), open_embedded(data, newer))
+    assert told(listening, "7") == ["p7@x.example"]
+    assert "Nothing was done" in new("rebuild", "--publish-differences").stdout
+    assert told(listening, "7") == []
+    assert new.json("rebuild", "--publish-differences", "--yes")["announced"] == PEOPLE
+    assert told(listening, "7") == ["P7@X.EXAMPLE"]
+    old("rebuild")
+    assert told(listening, "7") == []
+    assert old.json("rebuild", "--take-over", "--yes")["announced"] == PEOPLE
+    assert told(listening, "7") == ["p7@x.example"]
+    listening.close()
+
+
+def test_a_rate_is_kept(data: Path) -> None:
+    """Each page is paid for before the next one."""
+    runtime = Runtime(newer, Settings({}), open_embedded(data, newer))
+    now = [0.0]
+
+    def pause(seconds: float) -> None:
+        now[0] += seconds
+
+    for progress in walk(runtime, Purpose.FOLD, Share(1, 1), max_rate=10, pause=pause, clock=lambda: now[0]):
+        assert progress.events <= 10 * now[0] + 50
+    assert now[0] >= (PEOPLE - 50) / 10
+    runtime.close()
