@@ -69,12 +69,13 @@ def walk(
     rebuild = Rebuild(
         quiet, backend.projections, backend.feed, backend.checkpoints, purpose, on_announced=runtime.publish_soon
     )
-    paid_until, events = clock(), None
+    before = load_progress(backend.checkpoints, runtime.domain.projection, purpose, share)
+    events = 0 if before is None or before.done else before.events
+    paid_until = clock()
     for progress in rebuild.walk(share):
         yield progress
         if max_rate is not None:
-            done = progress.events - (events if events is not None else 0)
-            paid_until = max(paid_until, clock() - 1) + done / max_rate
+            paid_until = max(paid_until, clock() - 1) + (progress.events - events) / max_rate
             if paid_until > clock():
                 pause(paid_until - clock())
         events = progress.events

@@ -13,6 +13,7 @@ from projections import (
     Loaded,
     Parked,
     Projection,
+    Served,
     SqliteProjectionStore,
     open_projections,
 )
@@ -149,6 +150,19 @@ class ProjectionStoreContract:
         assert new.entries("1", AuditFilter()) == []
         assert new.pending("1") == [outbox_at(1)]
         assert new.client_ids() == []
+
+    def test_the_generation_that_got_further_is_served(self, open_store: OpenStore) -> None:
+        """The newer one on a tie; old code knows nothing of newer records; each trail can be read."""
+        old, new = open_store(clients), open_store(NEWER)
+        assert (old.newest("1"), new.newest("1")) == (None, None)
+        put(old, record_at(2), entry_at(1), entry_at(2))
+        assert new.newest("1") == Served(1, record_at(2))
+        put(new, record_at(1), entry_at(1, changed()))
+        assert new.newest("1") == Served(1, record_at(2))
+        put(new, record_at(2), entry_at(2))
+        assert (old.newest("1"), new.newest("1")) == (Served(1, record_at(2)), Served(2, record_at(2)))
+        assert new.entries("1", AuditFilter(), projection_version=1) == [entry_at(1), entry_at(2)]
+        assert new.entries("1", AuditFilter()) == [entry_at(1, changed()), entry_at(2)]
 
     def test_projections_are_apart(self, open_store: OpenStore) -> None:
         """Another name shares nothing."""

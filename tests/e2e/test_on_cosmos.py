@@ -15,8 +15,18 @@ from functions_app.intake import Trace
 from functions_app.lag import measure_lag
 from functions_app.sample import domain
 from functions_app.verifying import all_clients, verify_clients
-from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Mend, Projection, Projector, Target
+from projections import (
+    PROJECTIONS_CONTAINER,
+    CosmosProjectionStore,
+    Mend,
+    Projection,
+    Projector,
+    Rebuild,
+    RecordReader,
+    Target,
+)
 from tests.support.cosmos import Containers, containers_in, on_cosmos
+from tests.support.newer import louder
 from tests.support.telemetry import Exported, exported
 from tests.wire.cosmos import CosmosServer
 
@@ -241,6 +251,28 @@ def test_what_each_stage_costs(runtime: Runtime, server: CosmosServer | None) ->
         stage: requests for stage, (requests, _) in few.items()
     }
     assert {stage: units for stage, (_, units) in many.items() if units > COSTS[stage][1]} == {}
+
+
+def test_a_rebuild_on_cosmos(runtime: Runtime, containers: Containers, server: CosmosServer | None) -> None:
+    """Everybody is brought over, at three requests a client and one for each page of clients; reads cost one."""
+    if server is None:
+        pytest.skip("an account does not count the requests")
+    crm = domain.source("crm")
+    for person in range(1, 41):
+        runtime.intake.accept(crm, change(person, person, contact={"email": "ana@x.example"}))
+    assert runtime.sweep().done
+    newer = on_cosmos(runtime.backend, containers.open, louder)
+    reader = RecordReader(louder, newer.events, newer.projections, newer.projections)
+    assert reader.current("7").record.values == {"contact": {"email": "ana@x.example"}}
+    quiet = Projector(louder, newer.events, newer.projections, announcing=False)
+    with server.meter.measure() as used:
+        *_, done = Rebuild(quiet, newer.projections, newer.feed, newer.checkpoints).walk()
+    assert (done.clients, done.failed, done.done) == (40, 0, True)
+    assert used.data_requests.total() <= 3 * 40 + 30
+    assert used.total_request_units <= 40 * 40 + 100
+    with server.meter.measure() as used:
+        assert reader.current("7").record.values == {"contact": {"email": "ANA@X.EXAMPLE"}}
+    assert used.data_requests.total() == 1
 
 
 def test_an_application_on_cosmos_verifies_and_seals(
