@@ -33,11 +33,11 @@ def schema_breaks(reader: Schema, writer: Schema, *, tolerant: bool = False) -> 
         writer: JSON Schema of what is made; it makes no properties that it does not name.
         tolerant: whether the reader ignores properties it does not know, as consumers are asked to.
     """
-    return list(dict.fromkeys(_Comparison(reader, writer, tolerant).breaks(reader, writer, "")))
+    return list(dict.fromkeys(_Comparison(reader, writer, tolerant=tolerant).breaks(reader, writer, "")))
 
 
 class _Comparison:
-    def __init__(self, reader: Schema, writer: Schema, tolerant: bool) -> None:
+    def __init__(self, reader: Schema, writer: Schema, *, tolerant: bool) -> None:
         self._reader_defs: Schema = reader.get("$defs", {})
         self._writer_defs: Schema = writer.get("$defs", {})
         self._tolerant = tolerant
