@@ -7,6 +7,7 @@ from .canonical import MAX_DEPTH, SAFE_INTEGER, canonical_json, normalize
 from .chain import CHANGED, MISSING, REWRITTEN, ChainCheck, ChainProblem
 from .client_id import MAX_LENGTH as MAX_CLIENT_ID_LENGTH
 from .client_id import ClientId, check_client_id
+from .compatibility import schema_breaks
 from .errors import (
     AppendTooLargeError,
     ContentionError,
@@ -176,6 +177,7 @@ __all__ = [
     "open_cosmos",
     "open_events",
     "open_seal",
+    "schema_breaks",
     "utc_text",
     "write_seal",
 ]

@@ -76,18 +76,18 @@ _NO_END = 2**62
 _PAGE = 500  # events held in memory while a stream is read
 
 
-def open_events(directory: Path, *, busy_timeout: float = 5.0) -> SqliteDatabase:
+def open_events(directory: Path | None, *, busy_timeout: float = 5.0) -> SqliteDatabase:
     """The file `events.db` of a data directory: events, rejections and the checkpoints of those who bring events.
 
     Args:
-        directory: created if it does not exist.
+        directory: created if it does not exist; None keeps everything in memory, for one thread.
         busy_timeout: seconds to wait for another process that writes.
 
     Raises:
         StoreVersionError: a newer version of this software wrote it.
         StoreUnavailableError: it cannot be opened.
     """
-    return SqliteDatabase(directory / "events.db", _MIGRATIONS, busy_timeout=busy_timeout)
+    return SqliteDatabase(directory and directory / "events.db", _MIGRATIONS, busy_timeout=busy_timeout)
 
 
 class SqliteEventStore:

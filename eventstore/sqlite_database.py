@@ -42,7 +42,8 @@ class SqliteDatabase:
     own and never wait for writers.
 
     Args:
-        path: the file; its directory is created, for the owner only.
+        path: the file; its directory is created, for the owner only. None keeps everything in memory, on one
+            connection, for one thread: for tests of rules, gone when it is closed.
         migrations: lists of SQL statements; the file's `user_version` says how many lists it has seen.
         busy_timeout: seconds to wait for another process that writes.
 
@@ -51,8 +52,9 @@ class SqliteDatabase:
         StoreUnavailableError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Sequence[str]], *, busy_timeout: float = 5.0) -> None:
-        self.path = path
+    def __init__(self, path: Path | None, migrations: Sequence[Sequence[str]], *, busy_timeout: float = 5.0) -> None:
+        self.path = path or Path(":memory:")
+        self._in_memory = path is None
         self._busy_timeout = busy_timeout
         self._closed = False
         # Jobs that are not done, in order of arrival. The caller of the first one leads; the others sleep.
@@ -61,10 +63,13 @@ class SqliteDatabase:
         self._writing = Lock()  # guards the writer; held for a commit
         self._readers: deque[sqlite3.Connection] = deque()  # idle ones
         with _translated():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path is not None:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._writer = self._connect()
             try:
-                _prepare(self._writer, path.name, migrations, busy_timeout)
+                if path is not None:
+                    _make_durable(self._writer, busy_timeout)
+                _migrate(self._writer, self.path.name, migrations)
             except BaseException:
                 self._writer.close()
                 raise
@@ -103,6 +108,11 @@ class SqliteDatabase:
             StoreUnavailableError: the database cannot be read.
         """
         with _translated():
+            if self._in_memory:
+                if self._closed:
+                    raise StoreUnavailableError("it was closed")
+                yield self._writer  # another connection would have a memory of its own
+                return
             connection = self._reader()
             try:
                 yield connection
@@ -224,10 +234,14 @@ def _result(result: Any) -> Any:
     return result
 
 
-def _prepare(connection: sqlite3.Connection, name: str, migrations: Sequence[Sequence[str]], patience: float) -> None:
-    """Make the file durable and bring it to the newest schema version."""
+def _make_durable(connection: sqlite3.Connection, patience: float) -> None:
+    """What was committed survives a power cut."""
     _use_wal(connection, patience)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _migrate(connection: sqlite3.Connection, name: str, migrations: Sequence[Sequence[str]]) -> None:
+    """Bring the database to the newest schema version."""
     if _schema_version(connection, name, len(migrations)) == len(migrations):
         return
     connection.execute("BEGIN IMMEDIATE")  # two processes may open a new file at once

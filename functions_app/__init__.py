@@ -19,6 +19,7 @@ from .errors import (
     InputRefusedError,
     MissingSettingError,
     PullFailedError,
+    SchemaFilesError,
     TakeFailedError,
     UnknownSourceError,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Pulled",
     "Receiver",
     "Runtime",
+    "SchemaFilesError",
     "Settings",
     "SignedTimestamp",
     "Source",

@@ -9,6 +9,7 @@ FlowError
 +-- TakeFailedError       taking a message from a session queue failed
 +-- ImportFileError       a file to import cannot be read at all
 +-- ExportError           an exported trail cannot be relied on
++-- SchemaFilesError      an exported schema cannot be read
 """
 
 from collections.abc import Sequence
@@ -97,3 +98,15 @@ class ExportError(FlowError):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(f"The export cannot be relied on: {problem}; take another copy, or export the client again.")
+
+
+class SchemaFilesError(FlowError):
+    """An exported schema cannot be read.
+
+    Attributes:
+        file: its name.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        super().__init__(f"{file}: the JSON of an exported schema was expected; take it from your version control.")

@@ -26,6 +26,7 @@ from .errors import (
 from .gate import FOREVER
 from .integration import Body, Delivery, Integration, ReadRecord, Strategy
 from .lane import DeliveryResult, DryRun
+from .message_schema import message_schema
 from .messages import MESSAGE_LIMIT, Announcement, TopicMessage, read_announcement, topic_message
 from .outcome import Effect, Outcome, Verdict, outcome_of
 from .ports import (
@@ -162,6 +163,7 @@ __all__ = [
     "Verdict",
     "administration_errors",
     "is_emulator",
+    "message_schema",
     "open_administration",
     "open_deliveries",
     "outcome_of",

@@ -88,14 +88,17 @@ _UPSERT_AUDIT = """
 """
 
 
-def open_projections(directory: Path) -> SqliteDatabase:
+def open_projections(directory: Path | None) -> SqliteDatabase:
     """The file `projections.db` of a data directory: projections and the projector's checkpoints.
+
+    Args:
+        directory: created if it does not exist; None keeps everything in memory, for one thread.
 
     Raises:
         StoreVersionError: a newer version of this software wrote it.
         StoreUnavailableError: it cannot be opened.
     """
-    return SqliteDatabase(directory / "projections.db", _MIGRATIONS)
+    return SqliteDatabase(directory and directory / "projections.db", _MIGRATIONS)
 
 
 class SqliteProjectionStore:
