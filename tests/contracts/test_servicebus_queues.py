@@ -6,24 +6,24 @@ import pytest
 
 from integrations import ServiceBusSessionQueues
 from tests.contracts.test_session_queues import QUEUE, Queued, SessionQueuesContract
-from tests.support.queues import look_briefly, queue_namespace
-from tests.wire.servicebus import Broker, fast_polling, leaked_sockets_ignored
+from tests.support.queues import look_briefly
+from tests.support.servicebus import Namespace, contract_namespace, own_queues
+from tests.wire.servicebus import leaked_sockets_ignored
 
 pytestmark = [pytest.mark.contract, pytest.mark.servicebus_wire]
 
 
-@pytest.fixture(scope="module", name="running")
-def _running() -> Iterator[Broker]:
-    with fast_polling(), Broker(queue_namespace(QUEUE, "crm-events")) as broker:
-        yield broker
+@pytest.fixture(scope="module", name="namespace")
+def _namespace() -> Iterator[Namespace]:
+    with contract_namespace() as namespace:
+        yield namespace
 
 
 class TestServiceBusSessionQueues(SessionQueuesContract):
     @pytest.fixture
-    def broker(self, running: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queued]:
+    def broker(self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queued]:
         look_briefly(monkeypatch)
-        with leaked_sockets_ignored():
-            running.reset()
-            queues = ServiceBusSessionQueues(running.connection_string)
-            yield Queued(queues, running.advance)
+        with leaked_sockets_ignored(), own_queues(namespace, QUEUE, "crm-events"):
+            queues = ServiceBusSessionQueues(namespace.connection)
+            yield Queued(queues, namespace.pass_time)
             queues.close()

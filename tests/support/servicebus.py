@@ -1,7 +1,8 @@
 """A namespace for contract suites: the wire broker, or a real one.
 
 `CLIENT_FLOW_TEST_SERVICEBUS` holds the connection string of a namespace (tier Standard or above, with the right to manage)
-or of Microsoft's emulator. Every test makes a topic of its own there and removes it.
+or of Microsoft's emulator. Every test makes topic or queues there and removes them; the queues are
+`shop-events` and `crm-events`, so the namespace should be nobody else's.
 """
 
 import os
@@ -74,6 +75,20 @@ class OwnTopic:
         for rule in list(self._client.list_rules(self.name, name)):
             if rule.name not in sub_schemas:
                 self._client.delete_rule(self.name, name, rule.name)
+
+
+@contextmanager
+def own_queues(namespace: Namespace, *names: str) -> Iterator[None]:
+    """Session queues that are there as long as the context lasts, provisioned as the application would."""
+    emulator = is_emulator(namespace.connection)
+    wanted = [each for each in bus_entities("none", [], names, emulator=emulator) if each.kind == "queue"]
+    with open_administration(namespace.connection) as client:
+        provision_bus(client, wanted)
+        try:
+            yield
+        finally:
+            for name in names:
+                client.delete_queue(name)
 
 
 def _cannot_pass_time(seconds: float) -> None:

@@ -17,6 +17,7 @@ from tests.wire.servicebus.entities import Entity, Settings
 from tests.wire.servicebus.errors import ConfigError
 from tests.wire.servicebus.filters import DEFAULT_RULE, CorrelationFilter, Filter, Rule, SqlFilter, TrueFilter
 from tests.wire.servicebus.namespace import Namespace
+from tests.wire.servicebus.session_queues import SessionQueue
 from tests.wire.servicebus.topics import Topic
 
 _ATOM = "{http://www.w3.org/2005/Atom}"
@@ -91,8 +92,8 @@ class Administration:
             if _SUBSCRIPTION.fullmatch(path):
                 raise _Refused(HTTPStatus.NOT_FOUND)
             return HttpAnswer(HTTPStatus.OK, ET.Element(f"{_ATOM}feed"))  # the service lists nothing
-        if method == "DELETE" and isinstance(entity, Topic):
-            self._namespace.remove_topic(entity)
+        if method == "DELETE" and isinstance(entity, (Topic, SessionQueue)):
+            self._namespace.remove(path.lower())
             return HttpAnswer(HTTPStatus.OK)
         if method != "PUT":
             raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED)

@@ -108,10 +108,10 @@ class Namespace:
         topic.subscriptions.append(Subscription(queue, rules))
         return queue
 
-    def remove_topic(self, topic: Topic) -> None:
-        """Forget a topic and everything below it."""
-        for path in [each for each in self.entities if each == topic.path or each.startswith(f"{topic.path}/")]:
-            del self.entities[path]
+    def remove(self, path: str) -> None:
+        """Forget a topic or queue and everything below it."""
+        for found in [each for each in self.entities if each == path or each.startswith(f"{path}/")]:
+            del self.entities[found]
 
     def _add_queue(self, path: str, settings: Settings, *, is_subscription: bool) -> Queue:
         if settings.requires_session:
