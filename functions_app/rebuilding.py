@@ -1,8 +1,10 @@
 """Rebuild the records of an application: in this process or in several, at a pace that leaves room for others."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from time import monotonic, sleep
 
 from projections import Progress, Projector, Purpose, Rebuild, Share, load_progress
@@ -71,14 +73,14 @@ def walk(
     )
     before = load_progress(backend.checkpoints, runtime.domain.projection, purpose, share)
     events = 0 if before is None or before.done else before.events
-    paid_until = clock()
+    began = clock()
     for progress in rebuild.walk(share):
         yield progress
         if max_rate is not None:
-            paid_until = max(paid_until, clock() - 1) + (progress.events - events) / max_rate
-            if paid_until > clock():
-                pause(paid_until - clock())
-        events = progress.events
+            left = (progress.events - events) / max_rate - (clock() - began)
+            if left > 0:
+                pause(left)
+        events, began = progress.events, clock()
 
 
 def walk_side_by_side(
@@ -96,7 +98,7 @@ def walk_side_by_side(
         StoreUnavailableError: a database is out of reach; walk again.
     """
     rate = None if max_rate is None else max_rate / len(shares)
-    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         working = [pool.submit(_work, purpose, share, rate) for share in shares]
         while wait(working, timeout=_LOOK, return_when=FIRST_EXCEPTION).not_done:
             if any(future.done() and future.exception() for future in working):
@@ -105,6 +107,17 @@ def walk_side_by_side(
         for future in working:
             future.result()
     yield progress_of(runtime, purpose, shares)
+
+
+def _end_with_parent() -> None:
+    """Let this process end at once when the one that started it is killed: its successor works on the same shares."""
+
+    def watch() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _work(purpose: Purpose, share: Share, max_rate: float | None) -> None:

@@ -14,7 +14,7 @@ from functions_app.settings import Settings
 from projections import Purpose, Share
 from tests.support.command_line import CommandLine
 from tests.support.newer import domain as newer
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 PEOPLE = 130
 NEWER = {"CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}
@@ -98,6 +98,17 @@ def test_a_killed_rebuild_goes_on(data: Path) -> None:
     assert email(new, PEOPLE) == f"P{PEOPLE}@X.EXAMPLE"
 
 
+def test_workers_end_with_the_one_who_started_them(data: Path) -> None:
+    """After SIGKILL of the command, nobody goes on walking behind the back of the next one."""
+    new = CommandLine(data, NEWER)
+    process = new.start("rebuild", "--workers", 2, "--max-rate", 50)
+    wait_until("a page is done", lambda: new.json("rebuild", "--status", "--workers", 2, code=3)["clients"] > 0)
+    process.send_signal(SIGKILL)
+    process.communicate(timeout=PATIENCE)  # ends when the last process that holds the output has ended
+    assert 0 < new.json("rebuild", "--status", "--workers", 2, code=3)["clients"] < PEOPLE
+    assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
+
+
 def test_differences_and_the_way_back_are_told(data: Path) -> None:
     """Only with --yes; the way back with the old code, which newer code had silenced."""
     old, new = CommandLine(data), CommandLine(data, NEWER)
@@ -125,4 +136,16 @@ def test_a_rate_is_kept(data: Path) -> None:
     for progress in walk(runtime, Purpose.FOLD, Share(1, 1), max_rate=10, pause=pause, clock=lambda: now[0]):
         assert progress.events <= 10 * now[0] + 50
     assert now[0] >= (PEOPLE - 50) / 10
+    runtime.close()
+
+
+def test_a_page_that_took_long_is_not_waited_for(data: Path) -> None:
+    """The time it took counts; what was left over is not saved up for a faster page."""
+    runtime = Runtime(newer, Settings({}), open_embedded(data, newer))
+    now, took = [0.0], iter([8.0, 2.0, 0.0, 0.0])
+    pauses: list[float] = []
+    for progress in walk(runtime, Purpose.FOLD, Share(1, 1), max_rate=10, pause=pauses.append, clock=lambda: now[0]):
+        now[0] += next(took)
+        assert progress.clients
+    assert pauses == [3.0, 3.0]
     runtime.close()
