@@ -177,8 +177,7 @@ class CosmosChangeFeed:
         if stored is None:
             with cosmos_errors():
                 ranges = [_packed(found) for found in self._container.read_feed_ranges()]
-            stored = json.dumps(ranges)
-            self._checkpoints.save("feed-ranges", stored)
+            stored = self._checkpoints.create("feed-ranges", json.dumps(ranges))
         names: list[str] = json.loads(stored)
         return names
 

@@ -48,9 +48,16 @@ class CosmosCheckpointStore:
 
     def save(self, name: str, cursor: str) -> None:
         """See `CheckpointStore.save`."""
-        document = {"id": _id(name), "kind": _CHECKPOINT, "name": name, "cursor": cursor}
         with cosmos_errors():
-            self._container.upsert_item(document, no_response=True)
+            self._container.upsert_item(_checkpoint(name, cursor), no_response=True)
+
+    def create(self, name: str, cursor: str) -> str:
+        """See `CheckpointStore.create`: one request more if there is one."""
+        try:
+            create_all(self._container, _CHECKPOINT, [_checkpoint(name, cursor)])
+        except WriteConflictError:
+            return self.load(name) or cursor
+        return cursor
 
 
 class CosmosRejectionStore:
@@ -119,6 +126,10 @@ class CosmosRejectionStore:
         with self._mutex:
             self._last = max(self._last + 1, int(self._clock().timestamp() * 1_000_000))
             return self._last
+
+
+def _checkpoint(name: str, cursor: str) -> dict[str, Any]:
+    return {"id": _id(name), "kind": _CHECKPOINT, "name": name, "cursor": cursor}
 
 
 def _id(name: str) -> str:

@@ -155,6 +155,13 @@ class CheckpointStore(Protocol):
     def save(self, name: str, cursor: str) -> None:
         """Store the cursor, in place of an earlier one."""
 
+    def create(self, name: str, cursor: str) -> str:
+        """Store the cursor unless there is one; of several callers at once, one is first.
+
+        Returns:
+            The cursor that is stored.
+        """
+
 
 class Rejection(NamedTuple):
     """Something a source delivered that could not become events, kept until it is replayed or dismissed.

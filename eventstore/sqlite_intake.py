@@ -97,6 +97,16 @@ class SqliteCheckpointStore:
             lambda connection: connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (name, cursor))
         )
 
+    def create(self, name: str, cursor: str) -> str:
+        """See `CheckpointStore.create`."""
+
+        def create(connection: Any) -> str:
+            connection.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (name, cursor))
+            (stored,) = connection.execute("SELECT cursor FROM checkpoints WHERE name = ?", (name,)).fetchone()
+            return str(stored)
+
+        return self._database.write(create)
+
 
 def _to_rejection(row: Sequence[Any]) -> Rejection:
     number, source, key, rejected_at, code, problems, payload = row

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from eventstore import EventStoreError, utc_text
+from projections import sweep_cursor
 
 from . import telemetry
 from .progress import moved_at
@@ -101,8 +102,8 @@ def measure_lag(runtime: Runtime) -> Lag:
     now = runtime.clock()
     events, oldest, moved = 0, None, []
     for partition in runtime.backend.feed.partitions():
-        name = f"{runtime.domain.projection.generation}:{partition}"
-        page = runtime.backend.feed.feed(partition, after=runtime.backend.checkpoints.load(name), limit=_LOOKED_AT)
+        name, cursor = sweep_cursor(runtime.domain.projection, runtime.backend.checkpoints, partition)
+        page = runtime.backend.feed.feed(partition, after=cursor, limit=_LOOKED_AT)
         if page.events:
             events += len(page.events)
             oldest = min([event.recorded_at for event in page.events] + ([oldest] if oldest else []))

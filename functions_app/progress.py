@@ -28,6 +28,15 @@ class NotedCheckpoints:
     def save(self, name: str, cursor: str) -> None:
         """See `CheckpointStore.save`."""
         self._checkpoints.save(name, cursor)
+        self._note(name)
+
+    def create(self, name: str, cursor: str) -> str:
+        """See `CheckpointStore.create`."""
+        stored = self._checkpoints.create(name, cursor)
+        self._note(name)
+        return stored
+
+    def _note(self, name: str) -> None:
         now = self._clock()
         noted = self._noted.get(name)
         if noted is None or now - noted >= _NOTED_EVERY:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from eventstore import utc_text
-from projections import Difference, Healer, Verifier
+from projections import Difference, Healer, Verifier, sweep_cursor
 
 from .runtime import Runtime, open_runtime
 from .settings import Settings
@@ -149,7 +149,7 @@ def projected_until(runtime: Runtime) -> str:
     """A time before which every recorded event was passed by the sweep, in UTC text form."""
     moments = [utc_text(runtime.clock())]
     for partition in runtime.backend.feed.partitions():
-        cursor = runtime.backend.checkpoints.load(f"{runtime.domain.projection.generation}:{partition}")
+        _, cursor = sweep_cursor(runtime.domain.projection, runtime.backend.checkpoints, partition)
         waiting = runtime.backend.feed.feed(partition, after=cursor, limit=1).events
         moments += [event.recorded_at for event in waiting]
     return utc_text(datetime.fromisoformat(min(moments)) - _MARGIN)

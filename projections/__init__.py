@@ -24,7 +24,7 @@ from .errors import (
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
 from .follower import FeedFollower, Swept, retry_parked, targets_of
-from .generation import check_generation
+from .generation import check_generation, sweep_cursor
 from .heal import Healed, Healer
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
@@ -176,5 +176,6 @@ __all__ = [
     "refold",
     "retry_parked",
     "structure_fingerprint",
+    "sweep_cursor",
     "targets_of",
 ]

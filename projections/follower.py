@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from eventstore import ChangeFeed, CheckpointStore, RecordedEvent, StoreRefusedError
 
 from .annulment import annulled_versions
+from .generation import inherit_cursor
 from .ports import ProjectionStore
 from .projector import Projector, Target
 
@@ -73,7 +74,7 @@ class FeedFollower:
 
     def _sweep(self, partition: str, stop: Callable[[], bool], on_page: Callable[[int], None]) -> Swept:
         name = f"{self._projector.projection.generation}:{partition}"
-        cursor = self._checkpoints.load(name) or self._inherited(name, partition)
+        cursor = inherit_cursor(self._projector.projection, self._checkpoints, partition)
         reached: dict[str, int] = {}
         events = 0
         failed: tuple[Exception, ...] = ()
@@ -96,20 +97,6 @@ class FeedFollower:
                 events += len(page.events)
                 on_page(len(page.events))
         return Swept(events, failed, done=False)
-
-    def _inherited(self, name: str, partition: str) -> str | None:
-        """The cursor of the newest generation before this one, taken over as its own.
-
-        What that one passed is left to `rebuild`: until then, reads serve its records. Stored at once, since the
-        predecessor's own may move on before there is anything new to pass.
-        """
-        projection = self._projector.projection
-        for version in range(projection.version - 1, 0, -1):
-            cursor = self._checkpoints.load(f"{projection.generation_of(version)}:{partition}")
-            if cursor is not None:
-                self._checkpoints.save(name, cursor)
-                return cursor
-        return None
 
 
 def retry_parked(projector: Projector, store: ProjectionStore, *, every: bool = False) -> tuple[int, int]:

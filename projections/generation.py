@@ -1,4 +1,8 @@
-"""Generations: records of one projection version belong together, and the code must not change under them unnoticed."""
+"""Generations: records of one projection version belong together, and the code must not change under them unnoticed.
+
+A new generation starts where its predecessor is: what that one passed, reads find in its records until a rebuild walks
+over it; what comes after, the new one passes itself.
+"""
 
 from typing import Any
 
@@ -7,6 +11,31 @@ from eventstore import CheckpointStore
 from .errors import FingerprintMismatchError
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .rules import Projection
+
+
+def sweep_cursor(
+    projection: Projection[Any], checkpoints: CheckpointStore, partition: str
+) -> tuple[str, str | None]:
+    """Where the sweep of a partition goes on, None for the beginning, and the name under which that is kept.
+
+    A generation that has not swept yet goes on where the newest one before it is.
+    """
+    for version in range(projection.version, 0, -1):
+        name = f"{projection.generation_of(version)}:{partition}"
+        cursor = checkpoints.load(name)
+        if cursor is not None:
+            return name, cursor
+    return f"{projection.generation}:{partition}", None
+
+
+def inherit_cursor(projection: Projection[Any], checkpoints: CheckpointStore, partition: str) -> str | None:
+    """As `sweep_cursor`, and from now on the generation's own: what its predecessor passes later, it has to pass itself.
+
+    Several processes may start at once: what the first of them stored counts.
+    """
+    own = f"{projection.generation}:{partition}"
+    name, cursor = sweep_cursor(projection, checkpoints, partition)
+    return cursor if cursor is None or name == own else checkpoints.create(own, cursor)
 
 
 def check_generation(projection: Projection[Any], checkpoints: CheckpointStore, *, accept: bool = False) -> bool:

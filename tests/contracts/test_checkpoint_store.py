@@ -37,6 +37,15 @@ class CheckpointStoreContract:
             store.save("sweep", cursor)
         assert store.load("sweep") == "3"
 
+    def test_a_cursor_is_created_once(self, open_store: Callable[[], CheckpointStore]) -> None:
+        """Whoever comes later, from whatever process, is told what is there."""
+        first, second = open_store(), open_store()
+        assert first.create("sweep", "3") == "3"
+        assert second.create("sweep", "7") == "3"
+        first.save("sweep", "5")
+        assert second.create("sweep", "7") == "5"
+        assert second.load("sweep") == "5"
+
     def test_names_are_apart(self, store: CheckpointStore) -> None:
         """Names that differ a little are different cursors."""
         names = ("clients.v1:all", "clients.v1:ALL", "clients.v2:all", "a/b", "a b", "ñ")

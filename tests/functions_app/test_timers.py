@@ -34,6 +34,9 @@ class LosesPower:
             raise StoreUnavailableError("the power went off")
         self._store.save(name, cursor)
 
+    def create(self, name: str, cursor: str) -> str:
+        return self._store.create(name, cursor)
+
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
