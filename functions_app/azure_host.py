@@ -22,7 +22,7 @@ from integrations import (
     ServiceBusSubscriptions,
     ServiceBusTopic,
 )
-from projections import PROJECTIONS_CONTAINER, CosmosDocumentStore, CosmosProjectionStore
+from projections import PROJECTIONS_CONTAINER, CosmosDocumentStore, CosmosPredecessors, CosmosProjectionStore
 
 from . import telemetry
 from .backend import Backend
@@ -71,6 +71,7 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
         rejections=CosmosRejectionStore(intake),
         projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), domain.projection),
         documents=CosmosDocumentStore(container(PROJECTIONS_CONTAINER), domain.projection),
+        predecessors=CosmosPredecessors(container(PROJECTIONS_CONTAINER), domain.projection),
         checkpoints=checkpoints,
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
         topic=topic,

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from eventstore import ChangeFeed, CheckpointStore, ClientDirectory, EventStore, RejectionStore
 from integrations import DeliveryLog, DeliveryStore, PauseStore, SessionQueues, Subscriptions, Topic
-from projections import AuditLog, DocumentStore, Outbox, ProjectionStore
+from projections import AuditLog, DocumentStore, Outbox, Predecessors, ProjectionStore
 
 from .access import AccessLog
 
@@ -32,6 +32,7 @@ class Backend(NamedTuple):
         rejections: what could not be accepted.
         projections: records, audit and outbox.
         documents: the same as they lie, for checking and mending.
+        predecessors: what earlier generations left.
         checkpoints: cursors of the projector's sweep.
         deliveries: states, log and pauses of the integrations.
         topic: where announcements go.
@@ -47,6 +48,7 @@ class Backend(NamedTuple):
     rejections: RejectionStore
     projections: Projections
     documents: DocumentStore
+    predecessors: Predecessors
     checkpoints: CheckpointStore
     deliveries: Deliveries
     topic: Topic

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionStore, open_events
 from integrations import SqliteDeliveryStore, SqliteSessionQueues, SqliteTopic, open_deliveries
-from projections import SqliteDocumentStore, SqliteProjectionStore, open_projections
+from projections import SqliteDocumentStore, SqlitePredecessors, SqliteProjectionStore, open_projections
 
 from .backend import Backend
 from .domain import Domain
@@ -35,6 +35,7 @@ def open_embedded(directory: Path, domain: Domain) -> Backend:
             rejections=SqliteRejectionStore(events_file),
             projections=SqliteProjectionStore(projections_file, domain.projection),
             documents=SqliteDocumentStore(projections_file, domain.projection),
+            predecessors=SqlitePredecessors(projections_file, domain.projection),
             checkpoints=SqliteCheckpointStore(projections_file),
             deliveries=SqliteDeliveryStore(deliveries_file),
             topic=topic,

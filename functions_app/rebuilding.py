@@ -7,7 +7,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from time import monotonic, sleep
 
-from projections import Progress, Projector, Purpose, Rebuild, Share, load_progress
+from projections import Progress, Purpose, Rebuild, Share, load_progress
 
 from .runtime import Runtime, open_runtime
 from .settings import Settings
@@ -65,11 +65,15 @@ def walk(
         FingerprintMismatchError: the code changed without a new projection version.
         StoreUnavailableError: a database is out of reach; walk again.
     """
-    _ = runtime.projector  # checks the generation
     backend = runtime.backend
-    quiet = Projector(runtime.domain.projection, backend.events, backend.projections, announcing=False)
     rebuild = Rebuild(
-        quiet, backend.projections, backend.feed, backend.checkpoints, purpose, on_announced=runtime.publish_soon
+        runtime.projector,
+        backend.projections,
+        backend.predecessors,
+        backend.feed,
+        backend.checkpoints,
+        purpose,
+        on_announced=runtime.publish_soon,
     )
     before = load_progress(backend.checkpoints, runtime.domain.projection, purpose, share)
     events = 0 if before is None or before.done else before.events

@@ -24,7 +24,7 @@ from .errors import (
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .fold import CLOCK_SKEW, Failure, Folded, fold
 from .follower import FeedFollower, Swept, retry_parked, targets_of
-from .generation import check_generation, sweep_cursor
+from .generation import check_generation, inherit_cursor, sweep_cursor
 from .heal import Healed, Healer
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
@@ -37,6 +37,8 @@ from .ports import (
     Loaded,
     Mend,
     Outbox,
+    Passed,
+    Predecessors,
     ProjectionStore,
     Served,
     StoredDocument,
@@ -66,15 +68,19 @@ from .verify import Verified, Verifier
 if TYPE_CHECKING:
     from .cosmos import PROJECTIONS_CONTAINER, CosmosProjectionStore
     from .cosmos_documents import CosmosDocumentStore
+    from .cosmos_predecessors import CosmosPredecessors
     from .sqlite import SqliteProjectionStore, open_projections
     from .sqlite_documents import SqliteDocumentStore
+    from .sqlite_predecessors import SqlitePredecessors
 
 # Adapters load on first use: an application pays only for the database it runs on.
 _ADAPTERS = {
     "CosmosDocumentStore": "cosmos_documents",
+    "CosmosPredecessors": "cosmos_predecessors",
     "CosmosProjectionStore": "cosmos",
     "PROJECTIONS_CONTAINER": "cosmos",
     "SqliteDocumentStore": "sqlite_documents",
+    "SqlitePredecessors": "sqlite_predecessors",
     "SqliteProjectionStore": "sqlite",
     "open_projections": "sqlite",
 }
@@ -107,6 +113,7 @@ __all__ = [
     "CommitConflictError",
     "Committed",
     "CosmosDocumentStore",
+    "CosmosPredecessors",
     "CosmosProjectionStore",
     "Difference",
     "DocumentStore",
@@ -126,6 +133,8 @@ __all__ = [
     "OutboxEntry",
     "Outcome",
     "Parked",
+    "Passed",
+    "Predecessors",
     "Progress",
     "Projection",
     "ProjectionError",
@@ -143,6 +152,7 @@ __all__ = [
     "Served",
     "Share",
     "SqliteDocumentStore",
+    "SqlitePredecessors",
     "SqliteProjectionStore",
     "StoredDocument",
     "StreamBehindError",
@@ -168,6 +178,7 @@ __all__ = [
     "difference",
     "empty_record",
     "fold",
+    "inherit_cursor",
     "load_progress",
     "open_projections",
     "outbox_document",

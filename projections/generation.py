@@ -13,9 +13,7 @@ from .fingerprint import code_fingerprint, structure_fingerprint
 from .rules import Projection
 
 
-def sweep_cursor(
-    projection: Projection[Any], checkpoints: CheckpointStore, partition: str
-) -> tuple[str, str | None]:
+def sweep_cursor(projection: Projection[Any], checkpoints: CheckpointStore, partition: str) -> tuple[str, str | None]:
     """Where the sweep of a partition goes on, None for the beginning, and the name under which that is kept.
 
     A generation that has not swept yet goes on where the newest one before it is.

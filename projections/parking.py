@@ -32,8 +32,13 @@ def on_its_way(record: Record, waiting_for: int) -> Record:
     return record._replace(parked=Parked(record.version, waiting_for, CATCHING_UP, (), ""))
 
 
+def is_stuck(record: Record) -> bool:
+    """Whether something is in the client's way."""
+    return record.parked is not None and record.parked.code != CATCHING_UP
+
+
 def may_be_passed(record: Record, version: int) -> bool:
     """Whether a cursor may pass that version: it is reached, or the record is stuck and knows that it is waited for."""
-    if record.parked is None or record.parked.code == CATCHING_UP:
+    if record.parked is None or not is_stuck(record):
         return record.version >= version
     return record.parked.waiting_for >= version

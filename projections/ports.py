@@ -99,6 +99,35 @@ class ProjectionStore(Protocol):
         """Ids of the clients that have a record, ascending."""
 
 
+class Passed(NamedTuple):
+    """How far earlier generations are with a client.
+
+    Attributes:
+        version: the highest that one of them folded; so far the world was told.
+        waiting_for: the highest that one of them waits for, at a client that is parked; nobody told of what is between.
+    """
+
+    version: int
+    waiting_for: int
+
+
+class Predecessors(Protocol):
+    """What the generations before that of a projection's version left."""
+
+    def passed(self, client_ids: Sequence[str]) -> Mapping[str, Passed]:
+        """How far they are; clients without a record there are left out."""
+
+    def owners(self, *, audit: bool, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Clients with a record there, or with `audit` those with a record or audit entries, by ascending client id."""
+
+    def remove(self, client_ids: Sequence[str], *, audit: bool) -> int:
+        """Remove their records, with `audit` their audit entries as well; a removal that is cut off can be repeated.
+
+        Returns:
+            How many documents were removed.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
     """Which entries of a client's audit trail are wanted; None is any.

@@ -40,12 +40,16 @@ class Target(NamedTuple):
         known: events that came with the doorbell, in any order; used if they continue the record without a gap.
         retry: fold again even if the client is parked by the same code.
         refold: start again from the first event, in place.
+        silent_until: fold up to this version and announce nothing, where `at_least` is what the client waits for beyond
+            it, if that is higher. A client that this version of the projection has spoken for, or that waits for more,
+            is left to those who announce: they would take what was folded silently for told.
     """
 
     at_least: int
     known: Sequence[RecordedEvent] = ()
     retry: bool = False
     refold: bool = False
+    silent_until: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -76,7 +80,6 @@ class Projector:
         store: where records live.
         on_announced: called with the ids of clients that got an outbox entry, after the commit: the doorbell of the
             publisher. What it misses, the outbox sweep finds; so an error it raises is logged and ends there.
-        announcing: False for a rebuild, which tells the world nothing.
         workers: clients worked on side by side, where a store commits them one by one.
         budget: seconds after which a call leaves what is not done to the next one.
         clock: seconds that pass, wherever they start.
@@ -89,7 +92,6 @@ class Projector:
         store: ProjectionStore,
         *,
         on_announced: Callable[[Sequence[str]], None] | None = None,
-        announcing: bool = True,
         workers: int = _WORKERS,
         budget: float = 60.0,
         clock: Callable[[], float] = monotonic,
@@ -98,7 +100,6 @@ class Projector:
         self._events = events
         self._store = store
         self._on_announced = on_announced
-        self._announcing = announcing
         self._workers = workers
         self._budget = budget
         self._clock = clock
@@ -201,11 +202,13 @@ class Projector:
                 at_least = max(target.at_least, record.parked.waiting_for if record.parked else 0)
                 if 0 < at_least <= record.version and record.parked is None:
                     return None
+                if target.silent_until is not None and self._is_spoken_for(loaded[client_id], target.silent_until):
+                    return None
             steps = self._steps(record, target, at_least)
             while step := next(steps, None):
                 if progressed and self._clock() > deadline:
                     return OutOfTimeError(client_id, at_least, record.version)
-                made = yield self._commit(loaded[client_id], step)
+                made = yield self._commit(loaded[client_id], step, silent=target.silent_until is not None)
                 if made is None:
                     break
                 if isinstance(made, StoreRefusedError):
@@ -215,9 +218,8 @@ class Projector:
                 else:
                     record, progressed = step.record, True
             else:
-                return (
-                    None if may_be_passed(record, at_least) else StreamBehindError(client_id, at_least, record.version)
-                )
+                goal = at_least if target.silent_until is None else target.silent_until
+                return None if may_be_passed(record, goal) else StreamBehindError(client_id, goal, record.version)
         return CommitConflictError(client_id, _ROUNDS)
 
     def _instead(
@@ -241,7 +243,8 @@ class Projector:
             if parked.waiting_for < waiting_for:
                 yield _Step(record._replace(parked=parked._replace(waiting_for=waiting_for)))
             return
-        goal = at_least if parked is not None or target.refold else 0
+        waits = target.silent_until is not None and at_least > target.silent_until
+        goal = at_least if parked is not None or target.refold or waits else 0
         went_on = False
         try:
             model = model_of(self.projection, record)
@@ -262,6 +265,8 @@ class Projector:
         else:
             if parked is not None and not went_on and record.version >= parked.waiting_for:
                 yield _Step(record._replace(parked=None))
+            elif waits and parked is None and not went_on and record.version < goal:
+                yield _Step(on_its_way(record, goal))
 
     def _park(self, record: Record, failure: Failure, at_least: int) -> Record:
         return park(record, failure, self._within_stream(record, at_least), self.fingerprint)
@@ -285,7 +290,9 @@ class Projector:
         ):
             yield from known
             return
-        stream = self._events.read(record.client_id, after=max(record.version - 1, 0))
+        if target.silent_until is not None and target.silent_until <= record.version:
+            return
+        stream = self._events.read(record.client_id, after=max(record.version - 1, 0), until=target.silent_until)
         if record.version > 0:
             # Reading one event again is what tells a history that was restored to an older state.
             last = next(stream, None)
@@ -293,8 +300,14 @@ class Projector:
                 raise HistoryForkedError(record.client_id, record.version)
         yield from stream
 
-    def _commit(self, loaded: Loaded, step: _Step) -> Commit:
+    def _is_spoken_for(self, loaded: Loaded, silent_until: int) -> bool:
+        record, announced = loaded.record, loaded.announced
+        if announced is not None and announced.projection_version == self.projection.version:
+            return True
+        return record is not None and record.parked is not None and record.parked.waiting_for > silent_until
+
+    def _commit(self, loaded: Loaded, step: _Step, *, silent: bool) -> Commit:
         if step.folded is None:
             return Commit(loaded, step.record)
-        announcement = announce(self.projection, step.folded, loaded.announced) if self._announcing else None
+        announcement = None if silent else announce(self.projection, step.folded, loaded.announced)
         return Commit(loaded, step.record, step.folded.audit, *(announcement or ()))

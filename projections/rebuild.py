@@ -2,6 +2,9 @@
 
 Walking says nothing to the world: the next event of a client announces what the new rules made different. Who wants that
 at once asks for it; and who goes back to older code has to take announcing back, since newer code spoke last.
+
+A walk folds a client up to where earlier generations are. What comes after, the world was not told yet; it is left to the
+sweep, which starts where theirs was and announces it.
 """
 
 import json
@@ -15,7 +18,9 @@ from eventstore import CheckpointStore, ClientDirectory, StoreRefusedError
 from .announcing import announce
 from .errors import OutOfTimeError
 from .fold import Failure, Folded, model_of
-from .ports import Commit, Loaded, ProjectionStore
+from .generation import inherit_cursor
+from .parking import is_stuck
+from .ports import Commit, Loaded, Predecessors, ProjectionStore
 from .projector import Projector, Target
 from .rules import Projection
 
@@ -46,7 +51,7 @@ class Progress(NamedTuple):
     """How far a walk got.
 
     Attributes:
-        clients: how many it brought there.
+        clients: how many it brought there, or found there.
         events: how many events these have.
         announced: clients of which something was announced.
         parked: clients that do not go on.
@@ -79,8 +84,9 @@ class Rebuild:
     on with the commit they were at. One that got to its end begins again.
 
     Args:
-        projector: of the running generation, told not to announce.
+        projector: of the running generation.
         store: its records.
+        predecessors: what earlier generations left.
         directory: all clients.
         checkpoints: where progress is kept.
         purpose: what to do with each client.
@@ -91,6 +97,7 @@ class Rebuild:
         self,
         projector: Projector,
         store: ProjectionStore,
+        predecessors: Predecessors,
         directory: ClientDirectory,
         checkpoints: CheckpointStore,
         purpose: Purpose = Purpose.FOLD,
@@ -99,6 +106,7 @@ class Rebuild:
     ) -> None:
         self._projector = projector
         self._store = store
+        self._predecessors = predecessors
         self._directory = directory
         self._checkpoints = checkpoints
         self._purpose = purpose
@@ -115,6 +123,9 @@ class Rebuild:
         if progress is None or progress.done:
             progress = Progress()
         partitions = self._directory.partitions()
+        for partition in partitions:
+            # Before any client is folded: what earlier generations pass from here on, the sweep of this one passes, too.
+            inherit_cursor(projection, self._checkpoints, partition)
         for partition in partitions:
             cursor = progress.cursors.get(partition)
             while cursor is not None or partition not in progress.cursors:
@@ -133,27 +144,36 @@ class Rebuild:
         self._checkpoints.save(name, json.dumps(progress._asdict()))
 
     def _take(self, client_ids: Sequence[str], progress: Progress) -> Progress:
-        """Bring a page of clients to the end of their streams, then announce what has to be."""
-        left = list(client_ids)
+        """Bring a page of clients to where they have to be, then announce what has to be."""
+        targets = self._targets(client_ids)
+        progress = progress._replace(clients=progress.clients + len(client_ids) - len(targets))
         for _ in range(_TRIES):
-            outcomes = self._projector.catch_up_all({client_id: Target(0) for client_id in left})
-            while late := [each for each in left if isinstance(outcomes[each].error, OutOfTimeError)]:
-                outcomes |= self._projector.catch_up_all({client_id: Target(0) for client_id in late})
-            for client_id in set(left):
-                outcome = outcomes[client_id]
+            outcomes = self._projector.catch_up_all(targets)
+            while late := [each for each, outcome in outcomes.items() if isinstance(outcome.error, OutOfTimeError)]:
+                outcomes |= self._projector.catch_up_all({client_id: targets[client_id] for client_id in late})
+            for client_id, outcome in outcomes.items():
                 if outcome.error is None:
-                    left.remove(client_id)
+                    del targets[client_id]
                     progress = progress._replace(
                         clients=progress.clients + 1,
                         events=progress.events + outcome.record.version,
-                        parked=progress.parked + (outcome.record.parked is not None),
+                        parked=progress.parked + is_stuck(outcome.record),
                     )
-            if not left:
+            if not targets:
                 break
         announced = [] if self._purpose is Purpose.FOLD else self._announce(client_ids)
         if announced:
             self._on_announced(announced)
-        return progress._replace(announced=progress.announced + len(announced), failed=progress.failed + len(left))
+        return progress._replace(announced=progress.announced + len(announced), failed=progress.failed + len(targets))
+
+    def _targets(self, client_ids: Sequence[str]) -> dict[str, Target]:
+        """How far each client has to come; those that no earlier generation folded are the sweep's alone."""
+        if self._purpose is Purpose.TAKE_OVER:
+            return dict.fromkeys(client_ids, Target(0))
+        passed = self._predecessors.passed(client_ids)
+        return {
+            client_id: Target(so_far.waiting_for, silent_until=so_far.version) for client_id, so_far in passed.items()
+        }
 
     def _announce(self, client_ids: Sequence[str]) -> list[str]:
         announced = []

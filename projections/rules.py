@@ -97,6 +97,11 @@ class Projection(Generic[Schema]):
         """The generations that this code knows, its own and all before it, with their versions."""
         return {self.generation_of(version): version for version in range(1, self.version + 1)}
 
+    @property
+    def predecessors(self) -> list[str]:
+        """The generations before that of this version."""
+        return [self.generation_of(version) for version in range(1, self.version)]
+
     def generation_of(self, version: int) -> str:
         """Name under which records and audit of a version are stored."""
         return f"{self.name}.v{version}"

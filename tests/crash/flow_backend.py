@@ -10,7 +10,7 @@ from eventstore import SqliteCheckpointStore, SqliteEventStore, SqliteRejectionS
 from functions_app.backend import Backend
 from functions_app.sqlite_access import SqliteAccessLog, open_access
 from integrations import DeliveryState, SqliteDeliveryStore, SqliteSessionQueues, SqliteTopic, Strategy, open_deliveries
-from projections import SqliteDocumentStore, SqliteProjectionStore, open_projections
+from projections import SqliteDocumentStore, SqlitePredecessors, SqliteProjectionStore, open_projections
 from tests.crash.flow_domain import clients
 from tests.crash.kept import OUTSIDE
 from tests.support.kill import KillPoints
@@ -84,6 +84,7 @@ def open_backend(directory: Path, clock: Callable[[], datetime]) -> Backend:
         rejections=SqliteRejectionStore(events_file),
         projections=SqliteProjectionStore(projections_file, clients, clock=clock),
         documents=SqliteDocumentStore(projections_file, clients, clock=clock),
+        predecessors=SqlitePredecessors(projections_file, clients),
         checkpoints=SqliteCheckpointStore(projections_file),
         deliveries=SqliteDeliveryStore(deliveries_file),
         topic=topic,

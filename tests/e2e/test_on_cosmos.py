@@ -244,8 +244,7 @@ def test_what_each_stage_costs(runtime: Runtime, server: CosmosServer | None) ->
             newer,
             runtime.backend.events,
             CosmosProjectionStore(containers.open(PROJECTIONS_CONTAINER), newer),
-            announcing=False,
-        ).catch_up_all({str(person): Target(0) for person in (1, *range(2000, 2030))})
+        ).catch_up_all({str(person): Target(9, silent_until=9) for person in (1, *range(2000, 2030))})
     many = stages.round()
     assert {stage: requests for stage, (requests, _) in many.items()} == {
         stage: requests for stage, (requests, _) in few.items()
@@ -264,9 +263,9 @@ def test_a_rebuild_on_cosmos(runtime: Runtime, containers: Containers, server: C
     newer = on_cosmos(runtime.backend, containers.open, louder)
     reader = RecordReader(louder, newer.events, newer.projections, newer.projections)
     assert reader.current("7").record.values == {"contact": {"email": "ana@x.example"}}
-    quiet = Projector(louder, newer.events, newer.projections, announcing=False)
+    projector = Projector(louder, newer.events, newer.projections)
     with server.meter.measure() as used:
-        *_, done = Rebuild(quiet, newer.projections, newer.feed, newer.checkpoints).walk()
+        *_, done = Rebuild(projector, newer.projections, newer.predecessors, newer.feed, newer.checkpoints).walk()
     assert (done.clients, done.failed, done.done) == (40, 0, True)
     assert used.data_requests.total() <= 3 * 40 + 30
     assert used.total_request_units <= 40 * 40 + 100

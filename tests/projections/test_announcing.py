@@ -149,10 +149,10 @@ def test_old_code_beside_new_code_does_not_contradict_it(generations: tuple[Worl
     assert [entry.contents["root"] for entry in published(new)] == [{"score": None, "segment": "SILVER"}]
 
 
-def test_a_rebuild_announces_nothing(world: World) -> None:
-    """The next commit of a projector that does announce tells all of it."""
+def test_a_silent_fold_announces_nothing(world: World) -> None:
+    """The next commit tells all of it."""
     world.tell("1", Graded(segment="gold"))
-    world.projector(announcing=False).catch_up_all({"1": Target(1)})
+    assert world.projector().catch_up("1", Target(1, silent_until=1)).version == 1
     assert world.outbox("1") == []
     world.tell("1", Contacted(email="a"))
     world.catch_up("1")

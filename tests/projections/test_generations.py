@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from eventstore import SqliteCheckpointStore
 from projections import (
     AuditFilter,
     InvalidCursorError,
@@ -17,10 +18,12 @@ from projections import (
     Swept,
     Target,
     UnifiedSchema,
+    inherit_cursor,
     load_progress,
+    retry_parked,
 )
 from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, add_rules, events
-from tests.support.projecting import World
+from tests.support.projecting import World, parked_of
 
 
 def louder(version: int = 2) -> Projection[Client]:
@@ -40,8 +43,9 @@ def generations(tmp_path: Path) -> Iterator[tuple[World, World]]:
 
 def rebuild(world: World, purpose: Purpose = Purpose.FOLD, rung: list[str] | None = None) -> Rebuild:
     return Rebuild(
-        world.projector(announcing=False),
+        world.projector(),
         world.store,
+        world.predecessors,
         world.events,
         world.checkpoints,
         purpose,
@@ -180,20 +184,116 @@ def test_shares_split_the_clients(generations: tuple[World, World]) -> None:
     old, new = generations
     for number in range(60):
         old.tell(str(number), Graded(segment="a"))
+    old.follower().sweep()
     done = [list(rebuild(new).walk(Share(number, 3)))[-1] for number in (1, 2, 3)]
     assert all(each.done and 0 < each.clients < 60 for each in done)
     assert sum(each.clients for each in done) == 60
     assert {segment(new, str(number)) for number in range(60)} == {"A"}
 
 
-def test_parked_clients_hold_up_nobody(generations: tuple[World, World]) -> None:
-    """They are counted."""
+def test_clients_that_the_new_rules_park_hold_up_nobody(tmp_path: Path) -> None:
+    """They are counted, and reads serve what the old rules came to."""
+    picky = Projection("clients", Client, events, version=2)
+    add_rules(picky, but=Graded)
+
+    @picky.on(Graded)
+    def graded(record: Client, event: Graded) -> Client:
+        if event.segment == "a":
+            raise ValueError(event.segment)
+        return record.evolve(segment=event.segment)
+
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, picky)) as new:
+        old.tell("1", Graded(segment="a"))
+        old.tell("2", Graded(segment="b"))
+        old.follower().sweep()
+        done = walked(new)
+        assert (done.clients, done.parked, done.failed) == (2, 1, 0)
+        assert parked_of(new.record("1")).version == 1
+        assert (segment(new, "1"), new.record("2").version) == ("a", 1)
+
+
+def test_what_nobody_announced_yet_is_left_to_the_sweep(generations: tuple[World, World]) -> None:
+    """A rebuild that folded it would make the sweep pass it in silence, and the world would never hear of it."""
     old, new = generations
-    old.tell("1", Scored(score=-1))
-    old.tell("2", Graded(segment="a"))
-    done = walked(new)
-    assert (done.clients, done.parked) == (2, 1)
-    assert segment(new, "2") == "A"
+    old.tell("1", Graded(segment="a"))
+    old.follower().sweep()
+    new.follower().sweep()
+    old.tell("1", Contacted(email="x"))
+    old.tell("2", Contacted(email="y"))
+    assert (walked(new).clients, new.record("1").version) == (2, 1)
+    assert new.store.load(["2"])["2"].record is None
+    assert len(new.outbox("1")) == 1
+    new.follower().sweep()
+    assert set(new.outbox("1")[-1].contents) == {"root", "contact"}
+    assert set(new.outbox("2")[-1].contents) == {"contact"}
+
+
+def test_a_client_that_the_new_version_spoke_for_is_left_to_those_who_announce(
+    generations: tuple[World, World],
+) -> None:
+    """Old code beside it folds on in silence, so what it passed is not what the world was told."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.catch_up("1")
+    new.catch_up("1")
+    walked(new, Purpose.PUBLISH_DIFFERENCES)
+    old.tell("1", Contacted(email="x"))
+    old.catch_up("1")
+    assert len(old.outbox("1")) == 2
+    walked(new)
+    assert new.record("1").version == 1
+    new.catch_up("1")
+    assert new.outbox("1")[-1].contents == {"contact": {"email": "x", "phone": None}}
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_rules_that_digest_what_the_old_ones_could_not_free_a_client(tmp_path: Path, before: int) -> None:
+    """The rebuild folds what the world knows; the sweep goes on with what it does not, and announces it."""
+    tolerant = Projection("clients", Client, events, version=2)
+    add_rules(tolerant, but=Scored)
+    tolerant.on(Scored)(lambda record, event: record.evolve(score=event.score))
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, tolerant)) as new:
+        old.tell("1", *[Graded(segment="a")] * before, Scored(score=-1), Contacted(email="x"))
+        old.follower().sweep()
+        walked(new)
+        assert walked(new).parked == 0, "walking again changes nothing"
+        assert (new.record("1").version, parked_of(new.record("1")).waiting_for) == (before, before + 2)
+        assert len(new.outbox("1")) == before
+        retry_parked(new.projector(), new.store)
+        assert (new.record("1").version, new.record("1").parked) == (before + 2, None)
+        assert set(new.outbox("1")[-1].contents) == {"root", "contact"}
+
+
+def test_a_rebuild_fixes_where_the_sweep_starts(generations: tuple[World, World]) -> None:
+    """Old code may go on for days after it; the new one still passes what came since."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.follower().sweep()
+    walked(new)
+    old.tell("1", Graded(segment="b"))
+    old.follower().sweep()
+    assert new.follower().sweep() == Swept(1, (), done=True)
+    assert segment(new) == "B"
+
+
+def test_of_two_that_start_at_once_the_first_says_where(generations: tuple[World, World]) -> None:
+    """The second looked before the first had stored its cursor; old code went on in between."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"))
+    old.follower().sweep()
+    first = inherit_cursor(new.projection, new.checkpoints, "all")
+    old.tell("1", Graded(segment="b"))
+    old.follower().sweep()
+
+    class Late(SqliteCheckpointStore):
+        """Does not see what was stored a moment ago."""
+
+        def load(self, name: str) -> str | None:
+            return None if name == "clients.v2:all" else super().load(name)
+
+    late = Late(new._projections)
+    assert inherit_cursor(new.projection, late, "all") == first
+    assert new.checkpoints.load("clients.v2:all") == first
 
 
 def test_differences_are_announced_when_asked_for(generations: tuple[World, World]) -> None:

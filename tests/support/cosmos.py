@@ -27,7 +27,13 @@ from eventstore import (
 from functions_app.backend import Backend
 from functions_app.cosmos_access import ACCESS_CONTAINER, CosmosAccessLog
 from integrations import DELIVERIES_CONTAINER, CosmosDeliveryStore
-from projections import PROJECTIONS_CONTAINER, CosmosDocumentStore, CosmosProjectionStore, Projection
+from projections import (
+    PROJECTIONS_CONTAINER,
+    CosmosDocumentStore,
+    CosmosPredecessors,
+    CosmosProjectionStore,
+    Projection,
+)
 from tests.support.flow import now
 from tests.wire.cosmos import CosmosServer
 from tests.wire.cosmos.messages import Answer, Request
@@ -144,6 +150,7 @@ def on_cosmos(
         rejections=CosmosRejectionStore(intake, clock=clock),
         projections=CosmosProjectionStore(container(PROJECTIONS_CONTAINER), projection, clock=clock),
         documents=CosmosDocumentStore(container(PROJECTIONS_CONTAINER), projection),
+        predecessors=CosmosPredecessors(container(PROJECTIONS_CONTAINER), projection),
         checkpoints=checkpoints,
         deliveries=CosmosDeliveryStore(container(DELIVERIES_CONTAINER)),
         access=CosmosAccessLog(container(ACCESS_CONTAINER)),

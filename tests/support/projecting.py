@@ -28,6 +28,7 @@ from projections import (
     Projector,
     Record,
     RecordReader,
+    SqlitePredecessors,
     SqliteProjectionStore,
     Target,
     open_projections,
@@ -79,6 +80,7 @@ class World:
         self._events, self._projections = open_events(directory), open_projections(directory)
         self.events = SqliteEventStore(self._events, clock=clock)
         self.store = SqliteProjectionStore(self._projections, projection, clock=clock)
+        self.predecessors = SqlitePredecessors(self._projections, projection)
         self.checkpoints = SqliteCheckpointStore(self._projections)
         self.reader = RecordReader(projection, self.events, self.store, self.store)
 

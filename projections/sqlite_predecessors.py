@@ -1,0 +1,62 @@
+"""What earlier generations of a projection left in the SQLite file `projections.db`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from eventstore import SqliteDatabase
+
+from .ports import Passed
+from .rules import Projection
+
+_THERE = "generation IN (SELECT value FROM json_each(:generations))"
+_THESE = f"{_THERE} AND client_id IN (SELECT value FROM json_each(:clients))"
+_OWNERS = f"""
+    SELECT client_id FROM records WHERE {_THERE} AND client_id > :after
+    UNION SELECT client_id FROM audit WHERE :audit AND {_THERE} AND client_id > :after AND version = 1
+    ORDER BY client_id LIMIT :limit
+"""
+
+
+class SqlitePredecessors:
+    """`Predecessors` of one projection.
+
+    Args:
+        database: from `open_projections`.
+        projection: its name and version tell which generations were before.
+    """
+
+    def __init__(self, database: SqliteDatabase, projection: Projection[Any]) -> None:
+        self._database = database
+        self._generations = orjson.dumps(projection.predecessors).decode()
+
+    def passed(self, client_ids: Sequence[str]) -> Mapping[str, Passed]:
+        """See `Predecessors.passed`: one query."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT client_id, max(body ->> '$.version'), "
+                "max(max(body ->> '$.version', coalesce(body ->> '$.parked.waiting_for', 0))) "
+                f"FROM records WHERE {_THESE} GROUP BY client_id",
+                self._named(clients=orjson.dumps(client_ids).decode()),
+            ).fetchall()
+        return {client_id: Passed(version, waiting_for) for client_id, version, waiting_for in rows}
+
+    def owners(self, *, audit: bool, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """See `Predecessors.owners`."""
+        with self._database.read() as connection:
+            rows = connection.execute(_OWNERS, self._named(audit=audit, after=after, limit=limit)).fetchall()
+        return [client_id for (client_id,) in rows]
+
+    def remove(self, client_ids: Sequence[str], *, audit: bool) -> int:
+        """See `Predecessors.remove`: one transaction."""
+        named = self._named(clients=orjson.dumps(client_ids).decode())
+
+        def remove(connection: Any) -> int:
+            tables = ["records", *(["audit"] if audit else [])]
+            return sum(connection.execute(f"DELETE FROM {table} WHERE {_THESE}", named).rowcount for table in tables)
+
+        return self._database.write(remove)
+
+    def _named(self, **parameters: Any) -> dict[str, Any]:
+        return {"generations": self._generations, **parameters}
