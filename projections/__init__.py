@@ -11,6 +11,7 @@ from .errors import (
     AnnulmentError,
     CommitConflictError,
     FingerprintMismatchError,
+    IncompleteGenerationError,
     InvalidCursorError,
     InvalidEvolutionError,
     OutOfTimeError,
@@ -44,6 +45,7 @@ from .ports import (
     StoredDocument,
 )
 from .projector import Outcome, Projector, Target
+from .pruning import Prunable, prunable, prune
 from .reader import AuditPage, Blame, RecordDiff, RecordReader, RecordView
 from .rebuild import Progress, Purpose, Rebuild, Share, load_progress
 from .record import (
@@ -124,6 +126,7 @@ __all__ = [
     "Folded",
     "Healed",
     "Healer",
+    "IncompleteGenerationError",
     "InvalidCursorError",
     "InvalidEvolutionError",
     "Loaded",
@@ -140,6 +143,7 @@ __all__ = [
     "ProjectionError",
     "ProjectionStore",
     "Projector",
+    "Prunable",
     "Purpose",
     "Rebuild",
     "Record",
@@ -182,6 +186,8 @@ __all__ = [
     "load_progress",
     "open_projections",
     "outbox_document",
+    "prunable",
+    "prune",
     "record_document",
     "record_from",
     "refold",

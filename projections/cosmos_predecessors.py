@@ -32,7 +32,7 @@ class CosmosPredecessors:
         """See `Predecessors.passed`: one query for all clients, a request for each range they are in."""
         these, clients = _among("c.client_id", "client", client_ids)
         found: dict[str, Passed] = {}
-        if self._generations and clients:
+        if clients:
             fields = "SELECT c.client_id, c.body.version, c.body.parked"
             for document in self._query(f"{fields} FROM c WHERE c.kind = 'record' AND {these}", None, **clients):
                 version, parked = int(document["version"]), document["parked"]
@@ -43,8 +43,6 @@ class CosmosPredecessors:
 
     def owners(self, *, audit: bool, after: str = "", limit: int = 1000) -> Sequence[str]:
         """See `Predecessors.owners`: by records, and by the first audit entry, which is removed last."""
-        if not self._generations:
-            return []
         kinds = "(c.kind = 'record' OR (c.kind = 'audit' AND c.version = 1))" if audit else "c.kind = 'record'"
         text = f"SELECT c.client_id FROM c WHERE {kinds} AND c.client_id > @after"  # noqa: S608 - constant conditions
         owners: dict[str, None] = {}
@@ -71,6 +69,8 @@ class CosmosPredecessors:
         return removed
 
     def _query(self, text: str, client_id: str | None, order: str = "", **parameters: Any) -> Iterator[Document]:
+        if not self._generations:
+            return iter(())  # nothing was before the first version
         where = f"{text} AND {self._there} {order}".strip()
         return cosmos_query(self._container, where, client_id, page=_PAGE, **self._generations, **parameters)
 

@@ -1,17 +1,18 @@
 """Everything that can go wrong in the projections, under one base.
 
     ProjectionError
-    +-- SchemaDefinitionError     a unified schema is declared wrongly
-    +-- RuleDefinitionError       a rule or projection is declared wrongly
-    +-- InvalidEvolutionError     a rule asked `evolve` for a field that does not exist
-    +-- CommitConflictError       somebody else committed first, round after round
-    +-- StreamBehindError         the stream ends before the version asked for
-    +-- OutOfTimeError            a client's history is longer than one call's time
-    +-- FingerprintMismatchError  the code changed without a new projection version
-    +-- InvalidCursorError        an audit cursor that was not handed out for this query
-    +-- UnknownClientError        no record and no event of that client
-    +-- UnreadableRecordError     the running schema cannot read a stored record
-    +-- AnnulmentError            that event cannot be annulled
+    +-- SchemaDefinitionError      a unified schema is declared wrongly
+    +-- RuleDefinitionError        a rule or projection is declared wrongly
+    +-- InvalidEvolutionError      a rule asked `evolve` for a field that does not exist
+    +-- CommitConflictError        somebody else committed first, round after round
+    +-- StreamBehindError          the stream ends before the version asked for
+    +-- OutOfTimeError             a client's history is longer than one call's time
+    +-- FingerprintMismatchError   the code changed without a new projection version
+    +-- IncompleteGenerationError  earlier generations are still needed
+    +-- InvalidCursorError         an audit cursor that was not handed out for this query
+    +-- UnknownClientError         no record and no event of that client
+    +-- UnreadableRecordError      the running schema cannot read a stored record
+    +-- AnnulmentError             that event cannot be annulled
 
 Messages never hold a client id or a value of a record: they may end up in a log.
 """
@@ -76,6 +77,22 @@ class FingerprintMismatchError(ProjectionError):
             f"The code differs from what {generation} was projected with (schema, event models, upcasters or rule "
             "names). Raise the projection's version, or accept the change with --accept-fingerprint if it cannot "
             "alter any record."
+        )
+
+
+class IncompleteGenerationError(ProjectionError):
+    """Earlier generations hold what the running one does not; they must not be removed yet.
+
+    Attributes:
+        incomplete: clients that are behind or parked in the running generation.
+        clients: clients of which earlier generations hold something.
+    """
+
+    def __init__(self, incomplete: int, clients: int) -> None:
+        self.incomplete, self.clients = incomplete, clients
+        super().__init__(
+            f"{incomplete} of {clients} clients are behind or parked in this version of the projection; nothing was "
+            "removed. Run client-flow rebuild, and deal with the parked ones."
         )
 
 
