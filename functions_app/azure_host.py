@@ -1,5 +1,6 @@
 """The application on Azure: Cosmos DB for what is kept, Service Bus for what is announced."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -41,8 +42,13 @@ CONTAINERS: tuple[dict[str, Any], ...] = (
 )
 
 
-def open_azure(settings: Settings, domain: Domain) -> Backend:
+def open_azure(settings: Settings, domain: Domain, *, on_charge: Callable[[float], None] = lambda _: None) -> Backend:
     """Open database, topic and queues; all must have been provisioned.
+
+    Args:
+        settings: where they are.
+        domain: what they are for.
+        on_charge: told the request units of each answer; the thread that asked waits for it.
 
     Raises:
         MissingSettingError: a setting is missing.
@@ -53,7 +59,12 @@ def open_azure(settings: Settings, domain: Domain) -> Backend:
     topic = ServiceBusTopic(settings.bus, domain.projection.name)
     subscriptions = ServiceBusSubscriptions(settings.bus, domain.projection.name)
     queues = ServiceBusSessionQueues(settings.bus)
-    client = open_cosmos(settings.cosmos, on_charge=telemetry.count_charge)
+
+    def charged(units: float) -> None:
+        telemetry.count_charge(units)
+        on_charge(units)
+
+    client = open_cosmos(settings.cosmos, on_charge=charged)
     opened = ExitStack()
     for close in (client.close, topic.close, subscriptions.close, queues.close):
         opened.callback(close)

@@ -7,6 +7,7 @@ FlowError
 +-- UnknownSourceError    the domain has no source of that name
 +-- PullFailedError       asking a source failed
 +-- TakeFailedError       taking a message from a session queue failed
++-- WorkerLostError       a process that shared the work ended
 +-- ImportFileError       a file to import cannot be read at all
 +-- ExportError           an exported trail cannot be relied on
 +-- SchemaFilesError      an exported schema cannot be read
@@ -86,6 +87,13 @@ class TakeFailedError(FlowError):
     def __init__(self, source: str, kind: str, reference: str) -> None:
         self.source, self.reference = source, reference
         super().__init__(f"A message of {source} failed with {kind}, reference {reference}; it comes again.")
+
+
+class WorkerLostError(FlowError):
+    """A process that shared the work ended before its time, killed or out of memory."""
+
+    def __init__(self) -> None:
+        super().__init__("A worker process ended before its time; run the command again, it goes on where it was.")
 
 
 class ImportFileError(FlowError):

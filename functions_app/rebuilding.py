@@ -1,16 +1,18 @@
 """Rebuild the records of an application: in this process or in several, at a pace that leaves room for others."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from multiprocessing import get_context, parent_process
-from threading import Thread
-from time import monotonic, sleep
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from multiprocessing import get_context
 
-from projections import Progress, Purpose, Rebuild, Share, load_progress
+from projections import Progress, Projector, Purpose, Rebuild, Share, load_progress
 
+from .errors import WorkerLostError
+from .pace import Pace, PacedReads
 from .runtime import Runtime, open_runtime
 from .settings import Settings
+from .workers import end_with_parent
 
 _LOOK = 0.5  # seconds between looks at what other processes have done
 
@@ -19,6 +21,17 @@ def shares_of(part: Share, workers: int) -> list[Share]:
     """The shares of the processes that work on one machine's part."""
     first = (part.number - 1) * workers
     return [Share(first + number, part.of * workers) for number in range(1, workers + 1)]
+
+
+def note_shares(runtime: Runtime, purpose: Purpose, of: int) -> None:
+    """Keep in how many shares a walk was begun, for whoever asks how far it is."""
+    runtime.backend.checkpoints.save(_layout(runtime, purpose), str(of))
+
+
+def noted_shares(runtime: Runtime, purpose: Purpose) -> list[Share]:
+    """All shares of the walk that was begun last."""
+    of = int(runtime.backend.checkpoints.load(_layout(runtime, purpose)) or 1)
+    return [Share(number, of) for number in range(1, of + 1)]
 
 
 def progress_of(runtime: Runtime, purpose: Purpose, shares: Sequence[Share]) -> Progress:
@@ -37,37 +50,39 @@ def progress_of(runtime: Runtime, purpose: Purpose, shares: Sequence[Share]) -> 
     )
 
 
+def _layout(runtime: Runtime, purpose: Purpose) -> str:
+    return f"{runtime.domain.projection.generation}:{purpose}:shares"
+
+
 def count_clients(runtime: Runtime) -> int:
     """How many clients there are."""
     return sum(runtime.backend.feed.count_clients(partition) for partition in runtime.backend.feed.partitions())
 
 
-def walk(
-    runtime: Runtime,
-    purpose: Purpose,
-    share: Share,
-    *,
-    max_rate: float | None = None,
-    pause: Callable[[float], None] = sleep,
-    clock: Callable[[], float] = monotonic,
-) -> Iterator[Progress]:
+def walk(runtime: Runtime, purpose: Purpose, share: Share, *, workers: int = 8) -> Iterator[Progress]:
     """Work through one share in this process.
 
     Args:
         runtime: the application.
         purpose: what to do with each client.
         share: which clients.
-        max_rate: events a second at most, measured over pages: the events of a page are paid for after it.
-        pause: waits some seconds.
-        clock: seconds that pass.
+        workers: clients worked on side by side, where a store commits them one by one.
 
     Raises:
         FingerprintMismatchError: the code changed without a new projection version.
         StoreUnavailableError: a database is out of reach; walk again.
     """
+    runtime.check_code()
     backend = runtime.backend
+    projector = Projector(
+        runtime.domain.projection,
+        backend.events,
+        backend.projections,
+        on_announced=runtime.publish_soon,
+        workers=workers,
+    )
     rebuild = Rebuild(
-        runtime.projector,
+        projector,
         backend.projections,
         backend.predecessors,
         backend.feed,
@@ -75,16 +90,7 @@ def walk(
         purpose,
         on_announced=runtime.publish_soon,
     )
-    before = load_progress(backend.checkpoints, runtime.domain.projection, purpose, share)
-    events = 0 if before is None or before.done else before.events
-    began = clock()
-    for progress in rebuild.walk(share):
-        yield progress
-        if max_rate is not None:
-            left = (progress.events - events) / max_rate - (clock() - began)
-            if left > 0:
-                pause(left)
-        events, began = progress.events, clock()
+    return rebuild.walk(share)
 
 
 def walk_side_by_side(
@@ -96,38 +102,44 @@ def walk_side_by_side(
         runtime: the application, as this process sees it.
         purpose: what to do with each client.
         shares: one for each process.
-        max_rate: events a second at most, all processes together.
+        max_rate: events a second at most, on Cosmos DB request units, all processes together.
 
     Raises:
+        WorkerLostError: one of the processes was killed; walk again.
         StoreUnavailableError: a database is out of reach; walk again.
     """
     rate = None if max_rate is None else max_rate / len(shares)
-    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         working = [pool.submit(_work, purpose, share, rate) for share in shares]
         while wait(working, timeout=_LOOK, return_when=FIRST_EXCEPTION).not_done:
             if any(future.done() and future.exception() for future in working):
                 break
             yield progress_of(runtime, purpose, shares)
-        for future in working:
-            future.result()
+        try:
+            for future in working:
+                future.result()
+        except BrokenProcessPool:
+            raise WorkerLostError from None
     yield progress_of(runtime, purpose, shares)
 
 
-def _end_with_parent() -> None:
-    """Let this process end at once when the one that started it is killed: its successor works on the same shares."""
+@contextmanager
+def paced(settings: Settings, pace: Pace | None) -> Iterator[Runtime]:
+    """The application that the settings describe, such that reading history, or asking Cosmos DB, keeps a pace."""
+    if pace is None:
+        runtime = open_runtime(settings)
+    elif settings.on_azure:
+        runtime = open_runtime(settings, on_charge=pace.spend)
+    else:
+        runtime = open_runtime(settings)
+        backend = runtime.backend._replace(events=PacedReads(runtime.backend.events, pace))
+        runtime = Runtime(runtime.domain, settings, backend, references=runtime.references)
+    with closing(runtime):
+        yield runtime
 
-    def watch() -> None:
-        if (parent := parent_process()) is not None:
-            parent.join()
-            os._exit(1)
 
-    Thread(target=watch, daemon=True).start()
-
-
-def _work(purpose: Purpose, share: Share, max_rate: float | None) -> None:
-    runtime = open_runtime(Settings())
-    try:
-        for _ in walk(runtime, purpose, share, max_rate=max_rate):
+def _work(purpose: Purpose, share: Share, rate: float | None) -> None:
+    with paced(Settings(), None if rate is None else Pace(rate)) as runtime:
+        # At a pace one after the other: what several threads spend at once is only known afterwards.
+        for _ in walk(runtime, purpose, share, workers=8 if rate is None else 1):
             pass
-    finally:
-        runtime.close()

@@ -92,8 +92,7 @@ class Runtime:
         Raises:
             FingerprintMismatchError: the code changed without a new projection version.
         """
-        if check_generation(self.domain.projection, self.backend.checkpoints):
-            _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
+        self.check_code()
         return ObservedProjector(
             self.domain.projection,
             self.backend.events,
@@ -101,6 +100,15 @@ class Runtime:
             on_announced=self.publish_soon,
             references=self.references,
         )
+
+    def check_code(self) -> None:
+        """See that the running code is the one that projected this version.
+
+        Raises:
+            FingerprintMismatchError: the code changed without a new projection version.
+        """
+        if check_generation(self.domain.projection, self.backend.checkpoints):
+            _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
 
     @cached_property
     def follower(self) -> FeedFollower:
@@ -273,8 +281,12 @@ class Runtime:
             _log.warning("Publishing is left to the sweep: %s", type(error).__name__)
 
 
-def open_runtime(settings: Settings) -> Runtime:
+def open_runtime(settings: Settings, *, on_charge: Callable[[float], None] = lambda _: None) -> Runtime:
     """The runtime that the settings describe.
+
+    Args:
+        settings: where its data is.
+        on_charge: told the request units of each answer of Cosmos DB; the thread that asked waits for it.
 
     Raises:
         DomainError: the domain cannot be found or is declared wrongly.
@@ -285,7 +297,9 @@ def open_runtime(settings: Settings) -> Runtime:
     if settings.on_azure:
         from .azure_host import open_azure
 
-        return Runtime(domain, settings, open_azure(settings, domain), references=references_for(settings))
+        return Runtime(
+            domain, settings, open_azure(settings, domain, on_charge=on_charge), references=references_for(settings)
+        )
     backend = open_embedded(settings.data, domain)
     return Runtime(domain, settings, backend, references=references_for(settings))
 

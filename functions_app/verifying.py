@@ -16,6 +16,7 @@ from projections import Difference, Healer, Verifier, sweep_cursor
 
 from .runtime import Runtime, open_runtime
 from .settings import Settings
+from .workers import end_with_parent
 
 _PAGE = 200  # clients of one portion of work
 _SIDE_BY_SIDE = 8  # requests at once, where each client is requests of its own
@@ -224,6 +225,7 @@ _side_by_side = False
 
 def _open(environment: dict[str, str], until: str, heal: bool) -> None:  # noqa: FBT001 - given by the pool, by position
     global _check, _side_by_side  # noqa: PLW0603 - the one thing a worker process is there for
+    end_with_parent()
     runtime = open_runtime(Settings(environment))
     _check = _checker(runtime, until, heal=heal)
     _side_by_side = runtime.backend.projections.group == 1

@@ -6,10 +6,18 @@ from typing import Annotated
 
 import typer
 
-from functions_app.rebuilding import count_clients, progress_of, shares_of, walk, walk_side_by_side
-from projections import Purpose, Share
+from functions_app.rebuilding import (
+    count_clients,
+    note_shares,
+    noted_shares,
+    progress_of,
+    shares_of,
+    walk,
+    walk_side_by_side,
+)
+from projections import Progress, Purpose, Share, prunable, prune
 
-from .output import ATTENTION, AsJson, Yes, command, console, dry_run, opened, opened_for, print_json, progress
+from .output import ATTENTION, AsJson, Yes, command, console, dry_run, errors, opened, opened_for, print_json, progress
 
 app = typer.Typer()
 
@@ -19,23 +27,33 @@ app = typer.Typer()
 def rebuild(
     workers: Annotated[int, typer.Option(help="Processes on this machine.", min=1, max=64)] = 1,
     shard: Annotated[str, typer.Option(metavar="N/OF", help="This machine's part of the clients, as 1/4.")] = "1/1",
-    max_rate: Annotated[float | None, typer.Option(help="Events a second at most.", min=1)] = None,
+    max_rate: Annotated[
+        float | None, typer.Option(help="Events a second at most; on Cosmos DB request units.", min=1)
+    ] = None,
     publish_differences: Annotated[
         bool, typer.Option("--publish-differences", help="Announce of each client what the new rules made different.")
     ] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="After a rollback: take announcing back from newer code.")
     ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only show how far it is.")] = False,
+    prune_older: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove the records of earlier versions, if everybody is complete in this one."),
+    ] = False,
+    with_audit: Annotated[bool, typer.Option("--with-audit", help="With --prune: their audit as well.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show how far the walk is.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fold every client into the running generation; goes on where it was interrupted. Ends with 3 if clients are left.
+    """Fold every client by the rules of a new version; goes on where it was interrupted. Ends with 3 if clients are left.
 
     Announces nothing unless asked to. With several workers or shards, use the same numbers when going on.
     """
-    if publish_differences and take_over:
-        raise typer.BadParameter("either --publish-differences or --take-over")
+    if publish_differences + take_over + prune_older > 1:
+        raise typer.BadParameter("one of --publish-differences, --take-over and --prune")
+    if prune_older or with_audit:
+        _prune(audit=with_audit, yes=yes, as_json=as_json)
+        return
     purpose = Purpose.PUBLISH_DIFFERENCES if publish_differences else Purpose.TAKE_OVER if take_over else Purpose.FOLD
     shares = shares_of(_part(shard), workers)
     if not status and purpose is not Purpose.FOLD and not yes:
@@ -43,17 +61,22 @@ def rebuild(
         return
     runtime = opened() if status else opened_for(f"rebuild {purpose}")
     generation = runtime.domain.projection.generation
-    if not status:
+    if status:
+        shares = noted_shares(runtime, purpose)
+    else:
+        note_shares(runtime, purpose, shares[0].of)
         walking = (
-            walk(runtime, purpose, shares[0], max_rate=max_rate)
-            if workers == 1
+            walk(runtime, purpose, shares[0])
+            if workers == 1 and max_rate is None
             else walk_side_by_side(runtime, purpose, shares, max_rate=max_rate)
         )
         started, before = monotonic(), progress_of(runtime, purpose, shares)
+        if before.done:
+            before = Progress()
         with progress() as bar:
-            task = bar.add_task(generation, total=count_clients(runtime) // _part(shard).of)
+            task = bar.add_task(generation, total=count_clients(runtime) // _part(shard).of, completed=before.clients)
             for done in walking:
-                rate = (done.events - (0 if before.done else before.events)) / max(monotonic() - started, 0.001)
+                rate = max(done.events - before.events, 0) / max(monotonic() - started, 0.001)
                 bar.update(task, completed=done.clients, description=f"{generation}, {rate:,.0f} events/s")
     found = progress_of(runtime, purpose, shares)
     told = {name: value for name, value in found._asdict().items() if name != "cursors"}
@@ -63,6 +86,30 @@ def rebuild(
         console.print(f"{generation}: " + ", ".join(f"{name} {value}" for name, value in told.items()), markup=False)
     if found.parked or found.failed or not found.done:
         raise typer.Exit(ATTENTION)
+
+
+def _prune(*, audit: bool, yes: bool, as_json: bool) -> None:
+    runtime = opened_for("rebuild --prune" + " --with-audit" * audit) if yes else opened()
+    store, predecessors = runtime.backend.projections, runtime.backend.predecessors
+    if not yes:
+        found = prunable(store, predecessors, audit=audit)
+        if as_json:
+            print_json(found._asdict())
+        else:
+            dry_run(f"what earlier versions hold of {found.clients} clients is removed")
+        if found.incomplete:
+            errors.print(
+                f"{found.incomplete} of them are behind or parked in this version, so nothing would be removed"
+            )
+            raise typer.Exit(ATTENTION)
+        return
+    clients = documents = 0
+    for of_page, removed in prune(store, predecessors, audit=audit):
+        clients, documents = clients + of_page, documents + removed
+    if as_json:
+        print_json({"clients": clients, "documents": documents})
+    else:
+        console.print(f"{documents} documents of {clients} clients removed")
 
 
 def _part(text: str) -> Share:

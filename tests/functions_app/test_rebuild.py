@@ -8,10 +8,8 @@ import orjson
 import pytest
 
 from functions_app.embedded import open_embedded
-from functions_app.rebuilding import walk
 from functions_app.runtime import Runtime
 from functions_app.settings import Settings
-from projections import Purpose, Share
 from tests.support.command_line import CommandLine
 from tests.support.newer import domain as newer
 from tests.support.waiting import PATIENCE, wait_until
@@ -102,10 +100,10 @@ def test_workers_end_with_the_one_who_started_them(data: Path) -> None:
     """After SIGKILL of the command, nobody goes on walking behind the back of the next one."""
     new = CommandLine(data, NEWER)
     process = new.start("rebuild", "--workers", 2, "--max-rate", 50)
-    wait_until("a page is done", lambda: new.json("rebuild", "--status", "--workers", 2, code=3)["clients"] > 0)
+    wait_until("a page is done", lambda: new.json("rebuild", "--status", code=3)["clients"] > 0)
     process.send_signal(SIGKILL)
     process.communicate(timeout=PATIENCE)  # ends when the last process that holds the output has ended
-    assert 0 < new.json("rebuild", "--status", "--workers", 2, code=3)["clients"] < PEOPLE
+    assert 0 < new.json("rebuild", "--status", code=3)["clients"] < PEOPLE
     assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
 
 
@@ -125,27 +123,26 @@ def test_differences_and_the_way_back_are_told(data: Path) -> None:
     listening.close()
 
 
-def test_a_rate_is_kept(data: Path) -> None:
-    """Each page is paid for before the next one."""
-    runtime = Runtime(newer, Settings({}), open_embedded(data, newer))
-    now = [0.0]
+def test_what_old_versions_left_is_removed_once_everybody_is_complete(data: Path) -> None:
+    """Refused before; shown without --yes; then records, and audit when asked."""
+    new = CommandLine(data, NEWER)
+    shown = new("rebuild", "--prune", code=3)
+    assert f"{PEOPLE} of them are behind" in " ".join(shown.stderr.split())
+    assert f"{PEOPLE} of {PEOPLE} clients" in " ".join(new("rebuild", "--prune", "--yes", code=1).stderr.split())
+    new("rebuild")
+    assert f"{PEOPLE} clients is removed" in " ".join(new("rebuild", "--prune").stdout.split())
+    assert new.json("rebuild", "--prune", "--yes") == {"clients": PEOPLE, "documents": PEOPLE}
+    assert new.json("rebuild", "--prune", "--with-audit", "--yes") == {"clients": PEOPLE, "documents": PEOPLE}
+    assert email(new, 3) == "P3@X.EXAMPLE"
+    new("verify")
 
-    def pause(seconds: float) -> None:
-        now[0] += seconds
 
-    for progress in walk(runtime, Purpose.FOLD, Share(1, 1), max_rate=10, pause=pause, clock=lambda: now[0]):
-        assert progress.events <= 10 * now[0] + 50
-    assert now[0] >= (PEOPLE - 50) / 10
-    runtime.close()
-
-
-def test_a_page_that_took_long_is_not_waited_for(data: Path) -> None:
-    """The time it took counts; what was left over is not saved up for a faster page."""
-    runtime = Runtime(newer, Settings({}), open_embedded(data, newer))
-    now, took = [0.0], iter([8.0, 2.0, 0.0, 0.0])
-    pauses: list[float] = []
-    for progress in walk(runtime, Purpose.FOLD, Share(1, 1), max_rate=10, pause=pauses.append, clock=lambda: now[0]):
-        now[0] += next(took)
-        assert progress.clients
-    assert pauses == [3.0, 3.0]
-    runtime.close()
+def test_the_status_is_that_of_the_walk_that_was_begun(data: Path) -> None:
+    """Whoever asks need not know in how many processes it runs."""
+    new = CommandLine(data, NEWER)
+    new("rebuild", "--shard", "1/2", "--workers", 2)
+    shown = new.json("rebuild", "--status", code=3)
+    assert (0 < shown["clients"] < PEOPLE, shown["done"]) == (True, False)
+    new("rebuild", "--shard", "2/2", "--workers", 2)
+    shown = new.json("rebuild", "--status")
+    assert (shown["clients"], shown["done"]) == (PEOPLE, True)
