@@ -101,6 +101,6 @@ def test_a_rebuild_keeps_a_pace_of_request_units(tmp_path: Path) -> None:
             *_, done = walk(Runtime(newer, Settings({}), backend), Purpose.FOLD, Share(1, 1), workers=1)
         local.close()
     assert (done.clients, done.failed) == (30, 0)
-    assert sum(units for _, units in spent) > 2 * 50 * WINDOW
+    assert sum(units for _, units in spent) > 1.5 * 50 * WINDOW
     assert max(units for _, units in spent) <= 50
     assert busiest(spent) <= 50 * WINDOW
