@@ -72,7 +72,7 @@ def walk(runtime: Runtime, purpose: Purpose, share: Share, *, workers: int = 8) 
         FingerprintMismatchError: the code changed without a new projection version.
         StoreUnavailableError: a database is out of reach; walk again.
     """
-    runtime.check_code()
+    _ = runtime.projector  # refuses code that is not the one that projected this version
     backend = runtime.backend
     projector = Projector(
         runtime.domain.projection,

@@ -92,7 +92,8 @@ class Runtime:
         Raises:
             FingerprintMismatchError: the code changed without a new projection version.
         """
-        self.check_code()
+        if check_generation(self.domain.projection, self.backend.checkpoints):
+            _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
         return ObservedProjector(
             self.domain.projection,
             self.backend.events,
@@ -100,15 +101,6 @@ class Runtime:
             on_announced=self.publish_soon,
             references=self.references,
         )
-
-    def check_code(self) -> None:
-        """See that the running code is the one that projected this version.
-
-        Raises:
-            FingerprintMismatchError: the code changed without a new projection version.
-        """
-        if check_generation(self.domain.projection, self.backend.checkpoints):
-            _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
 
     @cached_property
     def follower(self) -> FeedFollower:
@@ -300,8 +292,7 @@ def open_runtime(settings: Settings, *, on_charge: Callable[[float], None] = lam
         return Runtime(
             domain, settings, open_azure(settings, domain, on_charge=on_charge), references=references_for(settings)
         )
-    backend = open_embedded(settings.data, domain)
-    return Runtime(domain, settings, backend, references=references_for(settings))
+    return Runtime(domain, settings, open_embedded(settings.data, domain), references=references_for(settings))
 
 
 def lazily(settings: Settings) -> Callable[[], Runtime]:

@@ -44,7 +44,7 @@ from .ports import (
     Served,
     StoredDocument,
 )
-from .projector import Outcome, Projector, Target
+from .projector import Projector
 from .pruning import Prunable, prunable, prune
 from .reader import AuditPage, Blame, RecordDiff, RecordReader, RecordView
 from .rebuild import Progress, Purpose, Rebuild, Share, load_progress
@@ -65,6 +65,7 @@ from .record import (
 from .refold import MAX_RECORD_BYTES, refold
 from .rules import Projection, Rule, UpdateProcessor
 from .schema import UnifiedSchema
+from .target import Outcome, Target
 from .verify import Verified, Verifier
 
 if TYPE_CHECKING:

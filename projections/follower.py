@@ -9,7 +9,8 @@ from eventstore import ChangeFeed, CheckpointStore, RecordedEvent, StoreRefusedE
 from .annulment import annulled_versions
 from .generation import inherit_cursor
 from .ports import ProjectionStore
-from .projector import Projector, Target
+from .projector import Projector
+from .target import Target
 
 PAGE = 1000
 _REMEMBERED = 100_000  # clients whose version a sweep keeps in mind

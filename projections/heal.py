@@ -13,8 +13,9 @@ from .comparing import Difference
 from .documents import announced_document, outbox_document
 from .looking import EVENT
 from .ports import ANNOUNCED, OUTBOX, DocumentStore, Mend
-from .projector import Projector, Target
+from .projector import Projector
 from .rules import Projection
+from .target import Target
 from .verify import Verified, Verifier
 
 _ROUNDS = 20  # each mends a portion, or was lost against a projector

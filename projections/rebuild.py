@@ -21,8 +21,9 @@ from .fold import Failure, Folded, model_of
 from .generation import inherit_cursor
 from .parking import is_stuck
 from .ports import Commit, Loaded, Predecessors, ProjectionStore
-from .projector import Projector, Target
+from .projector import Projector
 from .rules import Projection
+from .target import Target
 
 _PAGE = 50  # clients of one write: what somebody else's commit may have to wait for
 _TRIES = 3

@@ -30,10 +30,11 @@ from eventstore import (
 from .follower import FeedFollower
 from .golden import check_golden, write_golden
 from .ports import AuditFilter
-from .projector import Projector, Target
+from .projector import Projector
 from .record import ROOT, WHOLE, AuditEntry, Record, empty_record
 from .rules import Projection
 from .sqlite import SqliteProjectionStore, open_projections
+from .target import Target
 
 __all__ = ["START", "Scenario", "check_delivery", "check_golden", "check_order", "write_golden"]
 
