@@ -75,6 +75,15 @@ def test_a_rebuild_brings_the_new_rules_to_everybody(data: Path, workers: int) -
     new("verify")
 
 
+def test_a_new_version_is_not_behind_before_it_starts(data: Path) -> None:
+    """Its lag counts from where its predecessor is, and a sweep of its own does no work that is done."""
+    new = CommandLine(data, NEWER)
+    lag = new.json("lag")
+    assert (lag["events"], lag["status"]) == (0, "ok")
+    assert new.json("project") == {"events": 0, "done": True, "parked": 0}
+    assert new.json("lag")["status"] == "ok"
+
+
 def test_shards_are_for_several_machines(data: Path) -> None:
     """Each does its part; a part that does not exist is refused."""
     new = CommandLine(data, NEWER)

@@ -20,6 +20,7 @@ from projections import (
     UnifiedSchema,
     inherit_cursor,
     load_progress,
+    open_projections,
     retry_parked,
 )
 from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, add_rules, events
@@ -246,13 +247,18 @@ def test_a_client_that_the_new_version_spoke_for_is_left_to_those_who_announce(
     assert new.outbox("1")[-1].contents == {"contact": {"email": "x", "phone": None}}
 
 
+def digestible(version: int = 2) -> Projection[Client]:
+    """The same rules, but for one that takes a negative score as well."""
+    projection = Projection("clients", Client, events, version=version)
+    add_rules(projection, but=Scored)
+    projection.on(Scored)(lambda record, event: record.evolve(score=event.score))
+    return projection
+
+
 @pytest.mark.parametrize("before", [0, 1])
 def test_rules_that_digest_what_the_old_ones_could_not_free_a_client(tmp_path: Path, before: int) -> None:
     """The rebuild folds what the world knows; the sweep goes on with what it does not, and announces it."""
-    tolerant = Projection("clients", Client, events, version=2)
-    add_rules(tolerant, but=Scored)
-    tolerant.on(Scored)(lambda record, event: record.evolve(score=event.score))
-    with closing(World(tmp_path)) as old, closing(World(tmp_path, tolerant)) as new:
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, digestible())) as new:
         old.tell("1", *[Graded(segment="a")] * before, Scored(score=-1), Contacted(email="x"))
         old.follower().sweep()
         walked(new)
@@ -262,6 +268,19 @@ def test_rules_that_digest_what_the_old_ones_could_not_free_a_client(tmp_path: P
         retry_parked(new.projector(), new.store)
         assert (new.record("1").version, new.record("1").parked) == (before + 2, None)
         assert set(new.outbox("1")[-1].contents) == {"root", "contact"}
+
+
+def test_what_old_rules_parked_is_announced(generations: tuple[World, World]) -> None:
+    """Once it can be folded, also if the new rules cannot fold it at first: no cursor stands for these events any more."""
+    old, new = generations
+    old.tell("1", Graded(segment="a"), Scored(score=-1), Contacted(email="x"))
+    old.follower().sweep()
+    walked(new)
+    assert new.record("1").version == 1
+    with closing(World(new.directory, digestible())) as fixed:
+        retry_parked(fixed.projector(), fixed.store)
+        assert fixed.record("1").version == 3
+        assert "contact" in fixed.outbox("1")[-1].contents
 
 
 def test_a_rebuild_fixes_where_the_sweep_starts(generations: tuple[World, World]) -> None:
@@ -291,8 +310,8 @@ def test_of_two_that_start_at_once_the_first_says_where(generations: tuple[World
         def load(self, name: str) -> str | None:
             return None if name == "clients.v2:all" else super().load(name)
 
-    late = Late(new._projections)
-    assert inherit_cursor(new.projection, late, "all") == first
+    with closing(open_projections(new.directory)) as database:
+        assert inherit_cursor(new.projection, Late(database), "all") == first
     assert new.checkpoints.load("clients.v2:all") == first
 
 

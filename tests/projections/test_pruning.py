@@ -8,15 +8,14 @@ import pytest
 
 from projections import (
     IncompleteGenerationError,
-    Projection,
     Prunable,
     RecordReader,
     prunable,
     prune,
     retry_parked,
 )
-from tests.projections.test_generations import louder, walked
-from tests.support.clients import Client, Contacted, Graded, Scored, add_rules, events
+from tests.projections.test_generations import digestible, louder, walked
+from tests.support.clients import Contacted, Graded, Scored
 from tests.support.projecting import World
 
 
@@ -75,10 +74,7 @@ def test_a_removal_that_was_cut_off_is_finished(generations: tuple[World, World]
 
 def test_parked_clients_are_not_complete(tmp_path: Path) -> None:
     """Parked by the new rules, or marked as on their way to what the old ones could not digest."""
-    tolerant = Projection("clients", Client, events, version=2)
-    add_rules(tolerant, but=Scored)
-    tolerant.on(Scored)(lambda record, event: record.evolve(score=event.score))
-    with closing(World(tmp_path)) as old, closing(World(tmp_path, tolerant)) as new:
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, digestible())) as new:
         old.tell("1", Graded(segment="a"), Scored(score=-1))
         old.follower().sweep()
         walked(new)

@@ -76,7 +76,7 @@ class World:
         *,
         clock: Callable[[], datetime] = lambda: RECORDED_AT,
     ) -> None:
-        self.projection = projection
+        self.directory, self.projection = directory, projection
         self._events, self._projections = open_events(directory), open_projections(directory)
         self.events = SqliteEventStore(self._events, clock=clock)
         self.store = SqliteProjectionStore(self._projections, projection, clock=clock)
