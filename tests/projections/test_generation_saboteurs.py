@@ -25,8 +25,8 @@ from projections import (
 )
 from tests.projections import test_generations as generations_hold
 from tests.projections import test_pruning as pruning_holds
-from tests.projections.test_generations import louder
 from tests.support.clients import Contacted, Graded
+from tests.support.generations import louder, walked
 from tests.support.interposing import Interposed, once
 from tests.support.projecting import World
 
@@ -47,7 +47,7 @@ def a_rebuild_that_dies_goes_on(pair: Pair) -> None:
     dying = Projector(new.projection, new.events, Interposed(new.store, before_commit=once(die)))
     with pytest.raises(StoreUnavailableError):
         list(Rebuild(dying, new.store, new.predecessors, new.events, new.checkpoints).walk())
-    generations_hold.walked(new)
+    walked(new)
     assert len(new.store.client_ids()) == 120
 
 

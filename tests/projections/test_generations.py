@@ -9,10 +9,8 @@ from eventstore import SqliteCheckpointStore
 from projections import (
     AuditFilter,
     InvalidCursorError,
-    Progress,
     Projection,
     Purpose,
-    Rebuild,
     Share,
     SubSchema,
     Swept,
@@ -24,15 +22,8 @@ from projections import (
     retry_parked,
 )
 from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, add_rules, events
+from tests.support.generations import digestible, louder, rebuild, walked
 from tests.support.projecting import World, parked_of
-
-
-def louder(version: int = 2) -> Projection[Client]:
-    """The same rules, but for one that grades in capitals."""
-    projection = Projection("clients", Client, events, version=version)
-    add_rules(projection, but=Graded)
-    projection.on(Graded)(lambda record, event: record.evolve(segment=event.segment.upper()))
-    return projection
 
 
 @pytest.fixture
@@ -40,24 +31,6 @@ def generations(tmp_path: Path) -> Iterator[tuple[World, World]]:
     """The same data, seen by code of version 1, and by code of version 2 that grades in capitals."""
     with closing(World(tmp_path)) as old, closing(World(tmp_path, louder())) as new:
         yield old, new
-
-
-def rebuild(world: World, purpose: Purpose = Purpose.FOLD, rung: list[str] | None = None) -> Rebuild:
-    return Rebuild(
-        world.projector(),
-        world.store,
-        world.predecessors,
-        world.events,
-        world.checkpoints,
-        purpose,
-        on_announced=(rung if rung is not None else []).extend,
-    )
-
-
-def walked(world: World, purpose: Purpose = Purpose.FOLD) -> Progress:
-    """Walk to the end."""
-    *_, last = rebuild(world, purpose).walk()
-    return last
 
 
 def segment(world: World, client_id: str = "1") -> Any:
@@ -245,14 +218,6 @@ def test_a_client_that_the_new_version_spoke_for_is_left_to_those_who_announce(
     assert new.record("1").version == 1
     new.catch_up("1")
     assert new.outbox("1")[-1].contents == {"contact": {"email": "x", "phone": None}}
-
-
-def digestible(version: int = 2) -> Projection[Client]:
-    """The same rules, but for one that takes a negative score as well."""
-    projection = Projection("clients", Client, events, version=version)
-    add_rules(projection, but=Scored)
-    projection.on(Scored)(lambda record, event: record.evolve(score=event.score))
-    return projection
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -14,8 +14,8 @@ from projections import (
     prune,
     retry_parked,
 )
-from tests.projections.test_generations import digestible, louder, walked
 from tests.support.clients import Contacted, Graded, Scored
+from tests.support.generations import digestible, louder, walked
 from tests.support.projecting import World
 
 
