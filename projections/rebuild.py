@@ -22,10 +22,12 @@ from .generation import inherit_cursor
 from .parking import is_stuck
 from .ports import Commit, Loaded, Predecessors, ProjectionStore
 from .projector import Projector
+from .refold import PORTION
 from .rules import Projection
-from .target import Target
+from .target import Outcome, Target
 
-_PAGE = 50  # clients of one write: what somebody else's commit may have to wait for
+_PAGE = 100  # clients of one stored progress
+_TOGETHER = 250  # events of one transaction: what somebody else's commit may have to wait for
 _TRIES = 3
 
 
@@ -149,7 +151,9 @@ class Rebuild:
         targets = self._targets(client_ids)
         progress = progress._replace(clients=progress.clients + len(client_ids) - len(targets))
         for _ in range(_TRIES):
-            outcomes = self._projector.catch_up_all(targets)
+            outcomes: dict[str, Outcome] = {}
+            for batch in self._batches(targets):
+                outcomes |= self._projector.catch_up_all(batch)
             while late := [each for each, outcome in outcomes.items() if isinstance(outcome.error, OutOfTimeError)]:
                 outcomes |= self._projector.catch_up_all({client_id: targets[client_id] for client_id in late})
             for client_id, outcome in outcomes.items():
@@ -166,6 +170,19 @@ class Rebuild:
         if announced:
             self._on_announced(announced)
         return progress._replace(announced=progress.announced + len(announced), failed=progress.failed + len(targets))
+
+    def _batches(self, targets: Mapping[str, Target]) -> Iterator[dict[str, Target]]:
+        """Targets to be committed together: where clients share a transaction, everybody else waits while it is written."""
+        batch: dict[str, Target] = {}
+        size = 0
+        for client_id, target in targets.items():
+            events = min(target.silent_until or PORTION, PORTION)
+            if batch and self._store.group > 1 and size + events > _TOGETHER:
+                yield batch
+                batch, size = {}, 0
+            batch[client_id] = target
+            size += events
+        yield batch
 
     def _targets(self, client_ids: Sequence[str]) -> dict[str, Target]:
         """How far each client has to come; those that no earlier generation folded are the sweep's alone."""

@@ -22,6 +22,7 @@ def test_every_line_is_a_figure(tmp_path: Path) -> None:
         "append, 32 callers",
         "project",
         "refold",
+        "rebuild",
         "receiver",
         "topic",
         "p99",

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import append, cosmos, cosmos_history, http, memory, projecting, topic, worker
+from . import append, cosmos, cosmos_history, http, memory, projecting, rebuild, topic, worker
 from .harness import Figure, report
 
 
@@ -14,6 +14,7 @@ def all_figures(*, quick: bool) -> Iterator[Figure]:
     yield from projecting.figures(100 if quick else 1000, 1 if quick else 3)
     if not quick:
         yield from (figure._replace(name=f"{figure.name}, 200,000 events") for figure in projecting.figures(10_000, 1))
+    yield from rebuild.figures(100 if quick else 5000, 1)
     yield from http.figures(500 if quick else 5000)
     yield from cosmos.figures(10 if quick else 1000)
     yield from topic.figures(*((200, 2, 40, 1) if quick else (20_000, 20, 400, 7)))

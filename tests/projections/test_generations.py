@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,13 @@ import pytest
 from eventstore import SqliteCheckpointStore
 from projections import (
     AuditFilter,
+    Commit,
+    Committed,
     InvalidCursorError,
     Projection,
+    Projector,
     Purpose,
+    Rebuild,
     Share,
     SubSchema,
     Swept,
@@ -23,6 +27,7 @@ from projections import (
 )
 from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, add_rules, events
 from tests.support.generations import digestible, louder, rebuild, walked
+from tests.support.interposing import Interposed
 from tests.support.projecting import World, parked_of
 
 
@@ -147,10 +152,29 @@ def test_an_interrupted_rebuild_goes_on(generations: tuple[World, World]) -> Non
     for number in range(120):
         old.tell(str(number), Graded(segment="a"))
     first = next(rebuild(new).walk())
-    assert (first.clients, first.done) == (50, False)
+    assert (first.clients, first.done) == (100, False)
     assert load_progress(new.checkpoints, new.projection, Purpose.FOLD, Share(1, 1)) == first
+    assert [progress.clients for progress in rebuild(new).walk()] == [120, 120]
     assert [progress.clients for progress in rebuild(new).walk()] == [100, 120, 120]
-    assert [progress.clients for progress in rebuild(new).walk()] == [50, 100, 120, 120]
+
+
+def test_what_others_wait_for_is_bounded(generations: tuple[World, World]) -> None:
+    """Clients are committed together up to some hundred events, so that nobody waits long for the database."""
+    old, new = generations
+    for number in range(60):
+        old.tell(str(number), *[Graded(segment=str(each)) for each in range(30)])
+    old.follower().sweep()
+    sizes: list[int] = []
+
+    class Counting(Interposed):
+        def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
+            sizes.append(sum(len(each.audit) for each in commits))
+            return super().commit(commits)
+
+    projector = Projector(new.projection, new.events, Counting(new.store))
+    list(Rebuild(projector, new.store, new.predecessors, new.events, new.checkpoints).walk())
+    assert sum(sizes) == 1800
+    assert 100 <= max(sizes) <= 250
 
 
 def test_shares_split_the_clients(generations: tuple[World, World]) -> None:

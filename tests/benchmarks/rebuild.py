@@ -1,0 +1,133 @@
+"""A rebuild by the rules of a new version: how fast, with how much memory, and what those notice who work meanwhile."""
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from shutil import copytree
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from eventstore import ANY
+from functions_app.embedded import open_embedded
+from functions_app.rebuilding import shares_of, walk_side_by_side
+from functions_app.runtime import Runtime
+from functions_app.sample import domain as sample
+from functions_app.settings import Settings
+from projections import Progress, Projector, Purpose, Share, Target
+from tests.support.newer import domain as newer
+
+from .harness import Figure, compared, limited
+from .workload import PER_CLIENT, event_data, fill
+
+_MEMORY = 200.0  # MB of a process
+_APPEND = 25.0  # ms, p99 during a rebuild
+_LONGEST = 250.0
+_QUIET = 5.0  # seconds of traffic without a rebuild
+_PACE = 0.01  # seconds between two events that come in meanwhile
+
+
+def figures(clients: int, rounds: int) -> Iterator[Figure]:
+    """One worker, two, and one beside live traffic; each on data of its own that the old version projected."""
+    with TemporaryDirectory() as name:
+        projected = Path(name) / "projected"
+        with closing(open_embedded(projected, sample)) as backend:
+            fill(backend.events, clients)  # type: ignore[arg-type]  # the SQLite one
+            Projector(sample.projection, backend.events, backend.projections).catch_up_all(
+                {str(client + 1): Target(0) for client in range(clients)}
+            )
+        one: list[float] = []
+        two: list[float] = []
+        peaks: list[float] = []
+        quiet: list[tuple[list[float], list[float]]] = []
+        busy: list[tuple[list[float], list[float]]] = []
+        for number in range(rounds):
+            for workers, rates in ((1, one), (2, two)):
+                with _copy(projected, Path(name) / f"{number}-{workers}") as data:
+                    rate, peak = _rebuild(data, workers, clients)
+                    rates.append(rate)
+                    peaks.append(peak)
+            with _copy(projected, Path(name) / f"{number}-live") as data, ThreadPoolExecutor(1) as beside:
+                quiet.append(_traffic(data, clients, beside.submit(time.sleep, _QUIET), round_=2 * number))
+                rebuilding = beside.submit(_rebuild, data, 1, clients)
+                busy.append(_traffic(data, clients, rebuilding, round_=2 * number + 1))
+                rebuilding.result()
+        events = f"{clients * PER_CLIENT:,} events"
+        yield compared(f"rebuild, 2 workers, {events}", two, "events/s", ("1 worker", one), 1.3)
+        yield limited("peak memory of a rebuilding process", max(peaks), "MB", _MEMORY)
+        appends, publishes = [max(map(_p99, [each[place] for each in busy])) for place in (0, 1)]
+        yield limited("append beside a rebuild, p99", appends, "ms", _APPEND)
+        yield limited("append beside a rebuild, longest", max(max(each[0]) for each in busy), "ms", _LONGEST)
+        yield compared(
+            "publish lag without a rebuild, p99",
+            [_p99(each[1]) for each in quiet],
+            "ms",
+            ("beside a rebuild", [_p99(each[1]) for each in busy]),
+            0.5,
+        )
+        yield Figure("publish lag beside a rebuild, p99", publishes, "ms")
+
+
+@contextmanager
+def _copy(source: Path, target: Path) -> Iterator[Path]:
+    copytree(source, target)
+    yield target
+
+
+def _rebuild(data: Path, workers: int, clients: int) -> tuple[float, float]:
+    """Events a second, and the most memory that a worker had."""
+    os.environ |= {"CLIENT_FLOW_DATA": str(data), "CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}
+    with closing(Runtime(newer, Settings(), open_embedded(data, newer))) as runtime:
+        started, peak, done = time.perf_counter(), 0.0, Progress()
+        for progress in walk_side_by_side(runtime, Purpose.FOLD, shares_of(Share(1, 1), workers)):
+            done, peak = progress, max([peak, *map(_peak_memory, _children())])
+        seconds = time.perf_counter() - started
+    if (done.clients, done.failed, done.parked) != (clients, 0, 0):
+        raise RuntimeError(f"the rebuild is not complete: {done}")
+    return clients * PER_CLIENT / seconds, peak
+
+
+def _traffic(data: Path, clients: int, beside: Future[Any], *, round_: int) -> tuple[list[float], list[float]]:
+    """How long appending an event takes, and until it is published by the old version, in milliseconds."""
+    appends, publishes = [], []
+    with closing(Runtime(sample, Settings({"CRM_URL": "", "MAILING_URL": ""}), open_embedded(data, sample))) as runtime:
+        number = 0
+        while not beside.done():
+            client = str(1 + number % clients)
+            event = event_data(clients + round_ * 1_000_000 + number, PER_CLIENT)
+            started = time.perf_counter()
+            appended = runtime.backend.events.append(client, [event], expected_version=ANY)
+            stored = time.perf_counter()
+            runtime.projector.catch_up(client, Target(appended.version, appended.events))
+            published = time.perf_counter()
+            appends.append((stored - started) * 1000)
+            publishes.append((published - started) * 1000)
+            number += 1
+            time.sleep(_PACE)
+    return appends, publishes
+
+
+def _p99(values: list[float]) -> float:
+    return quantiles(values, n=100)[-1] if len(values) > 1 else values[0]
+
+
+def _children() -> Iterator[int]:
+    """Processes that this one started."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text("ascii", "replace").rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(fields[1]) == os.getpid():
+            yield int(status.parent.name)
+
+
+def _peak_memory(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
