@@ -8,7 +8,14 @@ import orjson
 from azure.functions import HttpRequest, HttpResponse
 
 from integrations import InvalidLogCursorError, QueueUnavailableError
-from projections import CommitConflictError, InvalidCursorError, OutOfTimeError, StreamBehindError, UnknownClientError
+from projections import (
+    CommitConflictError,
+    InvalidCursorError,
+    OutOfTimeError,
+    StreamBehindError,
+    UnknownClientError,
+    UnreadableRecordError,
+)
 
 from .access import AccessNotRecordedError
 from .errors import InputRefusedError, MissingSettingError
@@ -75,6 +82,7 @@ _KNOWN: dict[type[Exception], tuple[int, str, str]] = {
     InvalidCursorError: (400, "invalid_cursor", "The cursor does not belong to this query"),
     InvalidLogCursorError: (400, "invalid_cursor", "The cursor does not belong to this query"),
     StreamBehindError: (409, "version_ahead", "The client has not reached that version"),
+    UnreadableRecordError: (409, "record_unreadable", "The running code cannot read the record"),
     CommitConflictError: (503, "contention", "Too many projectors on one client"),
     AccessNotRecordedError: (503, "access_not_recorded", "The access could not be recorded"),
     OutOfTimeError: (503, "out_of_time", "The client's history is longer than one call's time"),

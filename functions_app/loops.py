@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event
 
-from eventstore import StoreUnavailableError
+from eventstore import EventStoreError, StoreUnavailableError
 from integrations import BusUnavailableError, Integration, IntegrationError, ReceivedMessage, UnknownSubscriptionError
 
 from .runtime import Runtime
@@ -83,7 +83,7 @@ def _deliver_loop(runtime: Runtime, integration: Integration) -> DataLoop:
             message = received.message
             runtime.deliverer.answer(message.session_id, integration.name, message.body)
             runtime.backend.subscriptions.complete(received)
-        except (StoreUnavailableError, IntegrationError) as error:
+        except (EventStoreError, IntegrationError) as error:
             _log.warning("A doorbell of %s is left to the timer: %s", integration.name, type(error).__name__)
 
     def step(stop: Event) -> None:  # noqa: ARG001 - receiving waits no longer than the poll

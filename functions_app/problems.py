@@ -26,6 +26,7 @@ from eventstore import (
     InvalidClientIdError,
     InvalidEventError,
     RejectionNotFoundError,
+    StoreRefusedError,
     StoreUnavailableError,
     WrongExpectedVersionError,
 )
@@ -63,6 +64,7 @@ _KNOWN: dict[type[EventStoreError], tuple[int, str, str]] = {
     WrongExpectedVersionError: (409, "wrong_expected_version", "The client is at another version"),
     RejectionNotFoundError: (404, "rejection_not_found", "There is no such rejection"),
     ContentionError: (503, "contention", "Too many writers on one client"),
+    StoreRefusedError: (507, "store_refused", "The store refuses to keep this"),
     StoreUnavailableError: (503, "store_unavailable", "The store is not available"),
 }
 

@@ -105,7 +105,8 @@ class RecordReader:
 
         Raises:
             UnknownClientError: there is none.
-            UnreadableRecordError: the running schema cannot read what it wrote itself.
+            UnreadableRecordError: the running schema cannot read what it wrote itself, or what an earlier version left
+                and the running rules cannot fold.
         """
         version, record = self._served(client_id)
         try:
@@ -113,7 +114,11 @@ class RecordReader:
         except ValidationError as error:
             if version < self._projection.version:
                 folded = refold(self._projection, self._events, client_id, until=record.version)
-                return RecordView(folded.record, folded.model)
+                if folded.failure is None:
+                    return RecordView(folded.record, folded.model)
+                # What was folded up to there is older than what was served before; a reader must not go back to it.
+                failed = f"the running rules fail at event {folded.failure.version}"
+                raise UnreadableRecordError(client_id, (failed, *folded.failure.problems)) from None
             problems = problem_texts(self._projection.schema, field_problems(error))
             raise UnreadableRecordError(client_id, problems) from None  # pydantic's own text may quote values
 

@@ -14,6 +14,7 @@ from itertools import islice, permutations
 from math import factorial
 from random import Random
 from typing import Any, Self
+from weakref import finalize
 
 from pydantic_core import to_jsonable_python
 
@@ -94,6 +95,7 @@ class Scenario:
     def __init__(self, projection: Projection[Any], client_id: str) -> None:
         self._projection = projection
         self._world = _World(projection, client_id)
+        finalize(self, self._world.close)
         self._next = START
         self._told = 0
         self._came: list[EventData] = []

@@ -2,7 +2,7 @@ import re
 
 import orjson
 import pytest
-from azure.functions import HttpResponse
+from azure.functions import HttpRequest, HttpResponse
 
 from eventstore import (
     AppendTooLargeError,
@@ -14,10 +14,13 @@ from eventstore import (
     InvalidClientIdError,
     InvalidEventError,
     RejectionNotFoundError,
+    StoreRefusedError,
     StoreUnavailableError,
     WrongExpectedVersionError,
 )
+from functions_app.answers import answered
 from functions_app.problems import RequestError, log_unexpected, problem, problem_for
+from projections import UnreadableRecordError
 
 
 def document(answer: HttpResponse) -> dict[str, object]:
@@ -67,6 +70,7 @@ def test_retry_after_is_whole_seconds_rounded_up(seconds: float, header: str) ->
         (EventIdReusedError("CC.1", "shop:1", 3), 422, "event_id_reused", None),
         (WrongExpectedVersionError("CC.1", 1, 2), 409, "wrong_expected_version", None),
         (RejectionNotFoundError(4), 404, "rejection_not_found", None),
+        (StoreRefusedError(403, 1014), 507, "store_refused", None),
         (ContentionError("CC.1", 8), 503, "contention", "1"),
         (StoreUnavailableError("the disk is full", retry_after=20), 503, "store_unavailable", "20"),
     ],
@@ -131,3 +135,14 @@ def test_the_log_says_through_which_lines_an_error_came(caplog: pytest.LogCaptur
     log_unexpected(raised.value)
     assert re.search(r"test_problems\.py:\d+", caplog.text)
     assert "CANARY" not in caplog.text
+
+
+def test_a_record_that_the_code_cannot_read_says_what_to_do() -> None:
+    """It is no fault of the caller's, and names places in the schema only."""
+
+    def read(_: HttpRequest) -> HttpResponse:
+        raise UnreadableRecordError("1", ["contact.email: missing"])
+
+    answer = answered(read, HttpRequest(method="GET", url="/api/clients/1", body=b""))
+    assert (answer.status_code, document(answer)["code"]) == (409, "record_unreadable")
+    assert "contact.email: missing" in str(document(answer)["detail"])

@@ -16,8 +16,10 @@ from functions_app import Settings, load_domain, open_runtime
 from functions_app.bundle import app_settings, bundle
 from tests.support.flow import shop_signature
 from tests.support.rest_target import RestTarget
+from tests.wire.servicebus import Broker, leaked_sockets_ignored
 from tests.worker.golden import GOLDEN, SAMPLE, written
 from tests.worker.host import IndexingError, Worker
+from tests.worker.services import NAMESPACE, changes, provisioned
 
 pytestmark = pytest.mark.worker
 
@@ -113,6 +115,26 @@ def test_every_function_does_its_work(
     worker: Worker, settings: dict[str, str], targets: tuple[RestTarget, RestTarget]
 ) -> None:
     """Received, projected, announced, delivered and asked for, each through the function that the host would invoke."""
+    invoke_every_function(worker, settings, targets)
+
+
+def test_every_function_does_its_work_on_azure(
+    deployed: tuple[Path, Path], settings: dict[str, str], targets: tuple[RestTarget, RestTarget]
+) -> None:
+    """The same functions, with everything on Cosmos DB and Service Bus."""
+    with provisioned() as account, leaked_sockets_ignored(), Broker(NAMESPACE) as namespace:
+        services = {
+            "COSMOS_CONN": f"AccountEndpoint={account.url};AccountKey={account.key}",
+            "BUS_CONN": namespace.connection_string,
+        }
+        with Worker(deployed[0], settings | services, deployed[1]) as worker:
+            invoke_every_function(worker, settings | services, targets)
+        assert len(namespace.messages("people/subscriptions/crm")) > 0
+        assert len(changes(account)) > 0
+
+
+def invoke_every_function(worker: Worker, settings: dict[str, str], targets: tuple[RestTarget, RestTarget]) -> None:
+    """A person's way through the application; fails if the application has a function that it does not lead through."""
     received = worker.request("crm_receive_event", body=CHANGE)
     assert (received.status, [each["version"] for each in received.json["events"]]) == (202, [1, 2, 3])
     shop = (ROOT / "functions_app" / "sample" / "bodies" / "shop.json").read_bytes()

@@ -1,21 +1,18 @@
 """The deployed functions on Cosmos DB and Service Bus: the worker process goes to the wire servers over real sockets."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from azure.cosmos import CosmosClient
 
-from functions_app.azure_host import CONTAINERS
 from functions_app.bundle import bundle
-from functions_app.provision import provision
 from tests.support.rest_target import RestTarget
 from tests.wire.cosmos import CosmosServer
 from tests.wire.servicebus import Broker, leaked_sockets_ignored
 from tests.worker.golden import SAMPLE
 from tests.worker.host import Worker
+from tests.worker.services import NAMESPACE, changes, provisioned
 
 pytestmark = [pytest.mark.worker, pytest.mark.cosmos_wire, pytest.mark.servicebus_wire]
 
@@ -26,46 +23,12 @@ CHANGE = {
     "name": {"given": "Ana", "family": "Diaz"},
     "contact": {"email": "ana@x.example"},
 }
-NAMESPACE = {
-    "UserConfig": {
-        "Namespaces": [
-            {
-                "Name": "sbemulatorns",
-                "Queues": [],
-                "Topics": [
-                    {
-                        "Name": "people",
-                        "Properties": {"RequiresDuplicateDetection": True},
-                        "Subscriptions": [{"Name": "crm"}, {"Name": "mailing"}],
-                    }
-                ],
-            }
-        ],
-        "Logging": {"Type": "Console"},
-    }
-}
-
-
-@contextmanager
-def provisioned() -> Iterator[CosmosServer]:
-    """An account, provisioned as the command does it."""
-    with CosmosServer() as server:
-        with CosmosClient(server.url, server.key) as client:
-            provision(client, "client-flow", CONTAINERS)
-        yield server
 
 
 @pytest.fixture
 def namespace() -> Iterator[Broker]:
     with leaked_sockets_ignored(), Broker(NAMESPACE) as broker:
         yield broker
-
-
-def changes(account: CosmosServer) -> list[dict[str, Any]]:
-    """What the change feed brings of the events."""
-    with CosmosClient(account.url, account.key) as client:
-        events = client.get_database_client("client-flow").get_container_client("events")
-        return [dict(each) for each in events.query_items_change_feed(start_time="Beginning")]
 
 
 @pytest.fixture

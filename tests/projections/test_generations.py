@@ -20,6 +20,7 @@ from projections import (
     Swept,
     Target,
     UnifiedSchema,
+    UnreadableRecordError,
     inherit_cursor,
     load_progress,
     open_projections,
@@ -128,6 +129,25 @@ def test_what_the_new_schema_cannot_read_is_folded_on_the_spot(tmp_path: Path) -
         old.catch_up("1")
         view = new.reader.current("1")
         assert (view.record.version, view.record.values) == (1, {"grade": {"letter": "a"}})
+
+
+def test_a_read_does_not_go_back_to_where_the_new_rules_fail(tmp_path: Path) -> None:
+    """An old record that only other code can read, and whose history the new rules cannot fold, is an error that says so."""
+    graduates = Projection("clients", Graduate, events, version=2)
+
+    @graduates.on(Graded)
+    def grade(record: Graduate, event: Graded) -> Graduate:
+        if event.segment == "b":
+            raise ValueError(event.segment)
+        return record.evolve(grade={"letter": event.segment})
+
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, graduates)) as new:
+        for text in "abc":
+            old.tell("1", Graded(segment=text))
+        old.catch_up("1")
+        with pytest.raises(UnreadableRecordError, match="fail at event 2") as caught:
+            new.reader.current("1")
+        assert "grade: raised ValueError" in caught.value.problems
 
 
 def test_a_rebuild_brings_everybody_over_and_tells_nothing(generations: tuple[World, World]) -> None:
