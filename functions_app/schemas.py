@@ -17,6 +17,7 @@ from .errors import SchemaFilesError
 RECORD = "record.json"
 MESSAGE = "topic-message.json"
 _EVENT = re.compile(r"events/(?P<type>[a-z0-9_.]+)\.v(?P<version>\d+)\.json")
+_NO_SCHEMAS = {"$defs", "const", "default", "discriminator", "enum", "examples"}
 _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -128,27 +129,40 @@ def _changes(files: Mapping[str, Any], exported: Mapping[str, Any]) -> Iterator[
                 yield SchemaFinding(name, f"stored events would not fit: {path}: {problem}; {advice}", breaking=True)
 
 
-def _gone(old: Any, new: Any) -> Iterator[tuple[str, str]]:
+def _gone(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Fields that consumers may read although they need not be there, and that are not made any more."""
-    made = dict(_properties(new))
-    for path, _ in _properties(old):
+    made = set(_fields(new, new))
+    for path in dict.fromkeys(_fields(old, old)):
         if path not in made:
             yield path, "the field is gone"
 
 
-def _properties(schema: Any, path: str = "") -> Iterator[tuple[str, None]]:
-    """Places of all fields, those of a definition under its name."""
-    if isinstance(schema, dict):
-        for name, inner in schema.items():
-            fields = inner if name in {"properties", "$defs"} and isinstance(inner, dict) else {"": inner}
-            for field, below in fields.items():
-                place = f"{path}.{field}".strip(".") if field else path
-                if field and name == "properties":
-                    yield place, None
-                yield from _properties(below, place)
-    elif isinstance(schema, list):
+def _fields(
+    root: Mapping[str, Any], schema: Any, path: str = "", inside: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    """Paths of all fields, whatever the classes that hold them are called.
+
+    Args:
+        root: the document that has the definitions.
+        schema: the part to go through.
+        path: where that is.
+        inside: references on the way there, which are not followed again.
+    """
+    if isinstance(schema, list):
         for inner in schema:
-            yield from _properties(inner, path)
+            yield from _fields(root, inner, path, inside)
+    elif isinstance(schema, dict):
+        for name, inner in schema.items():
+            if name == "properties":
+                for field, below in inner.items():
+                    place = f"{path}.{field}" if path else field
+                    yield place
+                    yield from _fields(root, below, place, inside)
+            elif name == "$ref" and inner not in inside:
+                definition = root["$defs"][inner.rsplit("/", 1)[1]]
+                yield from _fields(root, definition, path, inside | {inner})
+            elif name not in _NO_SCHEMAS:
+                yield from _fields(root, inner, path, inside)
 
 
 def _event_file(event_type: str, version: int) -> str:

@@ -26,7 +26,7 @@ Directory = Annotated[
 def export(
     directory: Directory,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Overwrite an event's schema that stored events may not fit.")
+        bool, typer.Option("--accept", help="Overwrite schemas that the code does not fit any more.")
     ] = False,
 ) -> None:
     """Write the schemas of the domain; files of older event versions stay."""
@@ -35,7 +35,7 @@ def export(
     refused = [
         finding
         for finding in schema_findings(domain, read_schemas(directory))
-        if finding.breaking and finding.file in files and finding.file.startswith("events/")
+        if finding.breaking and finding.file in files
     ]
     if refused and not accept:
         for finding in refused:

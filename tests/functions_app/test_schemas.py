@@ -54,6 +54,20 @@ def test_what_breaks_consumers_is_found(exported: dict[str, Any]) -> None:
     assert found(exported) == [("record.json", True), ("record.json", True), ("topic-message.json", True)]
 
 
+def test_a_class_may_be_renamed(exported: dict[str, Any]) -> None:
+    """Consumers see fields, not what the classes that hold them are called; a field that is gone is named by its path."""
+    schema = exported["record.json"]["schema"]
+    schema["$defs"]["Reachability"] = schema["$defs"].pop("Contact")
+    for field in schema["properties"].values():
+        for place in (field, *field.get("anyOf", ())):
+            if place.get("$ref") == "#/$defs/Contact":
+                place["$ref"] = "#/$defs/Reachability"
+    assert found(exported) == [("record.json", False)]
+    schema["$defs"]["Reachability"]["properties"]["fax"] = {"type": "string"}
+    [finding] = schema_findings(domain, exported)
+    assert "contact.fax: the field is gone" in finding.problem
+
+
 def test_what_is_compatible_is_only_to_be_exported(exported: dict[str, Any]) -> None:
     """A new optional field, and an event that is new."""
     del exported[MOVED]["properties"]["street"]
@@ -62,7 +76,7 @@ def test_what_is_compatible_is_only_to_be_exported(exported: dict[str, Any]) -> 
 
 
 def test_the_commands(tmp_path: Path) -> None:
-    """Exit codes tell; an incompatible schema of the same version is only overwritten when accepted."""
+    """Exit codes tell; a schema that the code does not fit is only overwritten when accepted."""
     cli, schemas = CommandLine(tmp_path / "data"), tmp_path / "schemas"
     cli("schema", "export", schemas)
     cli("schema", "check", schemas, code=1)  # the first version of an event was never exported
@@ -82,6 +96,14 @@ def test_the_commands(tmp_path: Path) -> None:
     assert moved.read_bytes() != right
     cli("schema", "export", schemas, "--accept")
     assert moved.read_bytes() == right
+    record = schemas / "record.json"
+    right = record.read_bytes()
+    document = orjson.loads(right)
+    document["structure"] = "of other code"
+    record.write_bytes(orjson.dumps(document))
+    assert "raise the projection's version" in cli("schema", "export", schemas, code=1).output
+    cli("schema", "export", schemas, "--accept")
+    assert record.read_bytes() == right
     moved.unlink()
     cli("schema", "check", schemas, code=3)
     moved.write_text("[")
