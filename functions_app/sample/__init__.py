@@ -1,7 +1,8 @@
 """A domain to copy: persons, told about by a CRM, a shop and a registry, made known to a CRM and a mailing system.
 
 Four files make a domain: `events.py`, `person.py` (schema and rules), `sources.py` and `targets.py`; this one bundles
-them. Copy the folder, set `CLIENT_FLOW_DOMAIN=yourpackage:domain`, and change it.
+them. `schemas/` is what `client-flow schema export` wrote, `payloads/` holds an event of every version there ever was,
+`bodies/` what sources send. Copy the folder, set `CLIENT_FLOW_DOMAIN=yourpackage:domain`, and change it.
 """
 
 from functions_app import Domain
