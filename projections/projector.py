@@ -216,7 +216,8 @@ class Projector:
         try:
             model = model_of(self.projection, record)
             if isinstance(model, Failure):
-                yield _Step(self._park(record, model, at_least))
+                if self._events.head(record.client_id).version:  # asking for a client must not make it one
+                    yield _Step(self._park(record, model, at_least))
                 return
             events = self._events_after(record, target, at_least)
             for folded in fold_portions(

@@ -80,6 +80,13 @@ def test_a_version_that_does_not_exist_yet_is_a_conflict(flow: Flow) -> None:
     assert "99" in document["detail"]
 
 
+def test_a_question_leaves_nothing_behind(flow: Flow) -> None:
+    """Asking for a version of somebody who is not there, under whatever text, makes no record and parks nobody."""
+    for client_id in ("4711", "no-number"):
+        refused(flow.get(f"clients/{client_id}", min_version=1), 409, "version_ahead")
+        refused(flow.get(f"clients/{client_id}"), 404, "unknown_client")
+
+
 def test_a_version_behind_a_parked_event_tells_why(flow: Flow) -> None:
     """409 with the event at which the client is parked."""
     change = {"person": 3, "changed_at": DAY.format(1)}

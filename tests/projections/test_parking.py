@@ -202,6 +202,16 @@ def test_a_client_id_that_is_none_of_the_schema_parks(world: World) -> None:
     assert (parked.version, parked.waiting_for, parked.code, parked.problems) == (0, 1, "invalid_client_id", ())
 
 
+@pytest.mark.parametrize("target", [Target(0), Target(0, retry=True), Target(0, refold=True)])
+def test_asking_for_a_client_does_not_make_it_one(world: World, target: Target) -> None:
+    """Whoever asks, and for whatever text: without an event nothing is stored."""
+    for client_id in ("nobody", "1.2.3"):
+        assert world.projector().catch_up(client_id, target).version == 0
+        with pytest.raises(StreamBehindError):
+            world.projector().catch_up(client_id, target._replace(at_least=1))
+    assert world.store.client_ids() == []
+
+
 def test_a_value_that_cannot_be_read_back_parks(tmp_path: Path) -> None:
     """A record that is stored has to be one that can be loaded: a strict date has no JSON type."""
 
