@@ -61,6 +61,8 @@ _COLUMNS = (
     "traceparent, data, hash"
 )
 _INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FEED = f"SELECT {_COLUMNS}, position FROM events WHERE position >= ? ORDER BY position LIMIT ?"
+_BEGINNING = "0"  # cursor of a feed that nothing was read of
 # One step down the index for each client, however many events it has.
 _CLIENTS = """
     WITH RECURSIVE clients(client_id) AS (
@@ -139,14 +141,21 @@ class SqliteEventStore:
         return ("all",)
 
     def feed(self, partition: str, *, after: str | None, limit: int) -> FeedPage:  # noqa: ARG002 - there is only one
-        """See `ChangeFeed.feed`."""
-        position = int(after or 0)
+        """See `ChangeFeed.feed`.
+
+        A cursor names the event it stands behind. If that is not there, the file is another one, as after a restore from a
+        backup: what was passed was another history, so this one starts at the beginning.
+        """
+        position = _position(after)
         with self._database.read() as connection:
-            rows = connection.execute(
-                f"SELECT {_COLUMNS}, position FROM events WHERE position > ? ORDER BY position LIMIT ?",
-                (position, limit),
-            ).fetchall()
-        return FeedPage([_from_row(row) for row in rows], str(rows[-1][-1] if rows else position))
+            rows = connection.execute(_FEED, (position, limit + 1)).fetchall()
+            if rows and _cursor(rows[0]) == after:
+                del rows[0]
+            elif position > 0:
+                rows = connection.execute(_FEED, (0, limit)).fetchall()
+                after = None
+        del rows[limit:]
+        return FeedPage([_from_row(row) for row in rows], _cursor(rows[-1]) if rows else after or _BEGINNING)
 
     def clients(self, partition: str, *, after: str | None, limit: int) -> ClientPage:  # noqa: ARG002 - there is only one
         """See `ClientDirectory.clients`: by ascending client id."""
@@ -214,6 +223,15 @@ def _head(connection: sqlite3.Connection, client_id: str) -> StreamHead:
         "SELECT version, hash, recorded_at FROM events WHERE client_id = ? ORDER BY version DESC LIMIT 1", (client_id,)
     ).fetchone()
     return EMPTY_STREAM if row is None else StreamHead(*row)
+
+
+def _cursor(row: Sequence[Any]) -> str:
+    """The cursor behind an event of the feed."""
+    return f"{row[-1]} {row[-2]}"
+
+
+def _position(cursor: str | None) -> int:
+    return int((cursor or _BEGINNING).partition(" ")[0])
 
 
 def _to_row(event: RecordedEvent, data: EventData) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 FlowError
 +-- DomainError           the domain is declared wrongly or cannot be found
 +-- MissingSettingError   a setting that is needed is not set
++-- NoDataError           there is no data directory
 +-- InputRefusedError     what a source delivered cannot become events
 +-- UnknownSourceError    the domain has no source of that name
 +-- PullFailedError       asking a source failed
@@ -14,6 +15,7 @@ FlowError
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from eventstore import FieldProblem
 
@@ -36,6 +38,20 @@ class MissingSettingError(FlowError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"The setting {name} is needed and not set; set it in the environment.")
+
+
+class NoDataError(FlowError):
+    """There is no data directory, and a command was given that does not make one.
+
+    Attributes:
+        path: where it was looked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(
+            f"There is no data directory {path}. CLIENT_FLOW_DATA says where it is; `append` and `serve` make one."
+        )
 
 
 class InputRefusedError(FlowError):

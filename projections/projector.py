@@ -6,7 +6,7 @@ record's tag lets one of them win, and the other starts again from what the winn
 """
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import FORBIDDEN
 from operator import attrgetter
@@ -167,7 +167,8 @@ class Projector:
                 at_least = max(target.at_least, self._events.head(client_id).version)
             else:
                 at_least = max(target.at_least, record.parked.waiting_for if record.parked else 0)
-                if 0 < at_least <= record.version and record.parked is None:
+                reached = 0 < at_least <= record.version and record.parked is None
+                if reached and not _contradicts(record, target.known):
                     return None
                 if target.silent_until is not None and self._is_spoken_for(loaded[client_id], target.silent_until):
                     return None
@@ -216,8 +217,7 @@ class Projector:
         try:
             model = model_of(self.projection, record)
             if isinstance(model, Failure):
-                if self._events.head(record.client_id).version:  # asking for a client must not make it one
-                    yield _Step(self._park(record, model, at_least))
+                yield from self._unreadable(record, model, at_least)
                 return
             events = self._events_after(record, target, at_least)
             for folded in fold_portions(
@@ -235,6 +235,11 @@ class Projector:
                 yield _Step(record._replace(parked=None))
             elif waits and parked is None and not went_on and record.version < goal:
                 yield _Step(on_its_way(record, goal))
+
+    def _unreadable(self, record: Record, failure: Failure, at_least: int) -> Iterator[_Step]:
+        """Park a record that no model can be made of; for a client without events none is made, whoever asks for it."""
+        if self._events.head(record.client_id).version:
+            yield _Step(self._park(record, failure, at_least))
 
     def _park(self, record: Record, failure: Failure, at_least: int) -> Record:
         return park(record, failure, self._within_stream(record, at_least), self.fingerprint)
@@ -279,3 +284,8 @@ class Projector:
             return Commit(loaded, step.record)
         announcement = None if silent else announce(self.projection, step.folded, loaded.announced)
         return Commit(loaded, step.record, step.folded.audit, *(announcement or ()))
+
+
+def _contradicts(record: Record, events: Iterable[RecordedEvent]) -> bool:
+    """Whether another event stands where the record's last one did, as after a restore to an older state."""
+    return any(event.version == record.version and event.hash != record.event_hash for event in events)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore import EventStoreError, InvalidClientIdError, check_client_id
-from functions_app.errors import FlowError
+from functions_app.errors import FlowError, NoDataError
 from functions_app.runtime import Runtime, open_runtime
 from functions_app.settings import Settings
 from integrations import IntegrationError
@@ -62,9 +62,20 @@ def command(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
     return guarded
 
 
-def opened() -> Runtime:
-    """The runtime that the environment describes, closed when the command ends."""
-    return _open.enter_context(closing(open_runtime(Settings())))
+def opened(*, anew: bool = False) -> Runtime:
+    """The runtime that the environment describes, closed when the command ends.
+
+    Args:
+        anew: make a data directory where there is none; without it, a mistyped one would look like one without clients.
+
+    Raises:
+        NoDataError: there is none.
+    """
+    settings = Settings()
+    data = settings.data
+    if not settings.on_azure and not data.is_dir() and (data.exists() or not anew):
+        raise NoDataError(data)
+    return _open.enter_context(closing(open_runtime(settings)))
 
 
 def login() -> str:
@@ -80,17 +91,19 @@ def caller() -> str:
     return f"cli:{login()}"
 
 
-def opened_for(what: str, client_id: str | None = None) -> Runtime:
+def opened_for(what: str, client_id: str | None = None, *, anew: bool = False) -> Runtime:
     """The runtime that the environment describes, for what is entered in the access log first.
 
     Args:
         what: the command and what it is to do, without ids or values of a client.
         client_id: the client it is about, if it is about one.
+        anew: make a data directory where there is none.
 
     Raises:
+        NoDataError: there is none.
         AccessNotRecordedError: it could not be entered, so it must not be done.
     """
-    runtime = opened()
+    runtime = opened(anew=anew)
     runtime.accesses.record(caller(), what, client_id)
     return runtime
 

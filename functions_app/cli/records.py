@@ -48,7 +48,7 @@ def append(
     as_json: AsJson = False,
 ) -> None:
     """Append the events in a file; running it again adds nothing. Ends with 3 if lines were rejected."""
-    runtime = opened_for(f"append for {source}")
+    runtime = opened_for(f"append for {source}", anew=True)
     teller = runtime.domain.source(source)
     columns = dict(map(_renamed, column or []))
     rejected: list[RejectedLine] = []

@@ -28,7 +28,7 @@ def serve(
 ) -> None:
     """Serve the function app on this machine: receivers and queries over HTTP, timers, projecting and delivering."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    runtime = opened()
+    runtime = opened(anew=True)
     _ = runtime.projector  # refuses code that does not fit the records, before anything is served
     settings = runtime.settings
     # Query functions that look at roles themselves know no key but this one.

@@ -1,6 +1,7 @@
 """What the SQLite event store adds to the contract: the database itself guards the history, across processes too."""
 
 import contextlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -40,6 +41,27 @@ def raw(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that knows nothing of this software, as a person with a SQL shell has."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
+
+
+def test_a_restored_file_is_fed_from_the_beginning(tmp_path: Path) -> None:
+    """A cursor that stood behind an event which is not there is of another history, also where a new event has its place."""
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    with contextlib.closing(open_events(older)) as database:
+        kept = list(SqliteEventStore(database).append("c1", emails(1, 2), expected_version=ANY).events)
+    shutil.copytree(older, newer)
+    with contextlib.closing(open_events(newer)) as database:
+        store = SqliteEventStore(database)
+        passed = store.feed("all", after=None, limit=10).cursor
+        store.append("c1", emails(3), expected_version=ANY)
+        beyond = store.feed("all", after=passed, limit=10)
+        assert len(beyond.events) == 1
+    with contextlib.closing(open_events(older)) as database:
+        store = SqliteEventStore(database)
+        assert list(store.feed("all", after=passed, limit=10).events) == []
+        assert list(store.feed("all", after=beyond.cursor, limit=10).events) == kept
+        kept += store.append("c1", emails(4), expected_version=ANY).events
+        again = store.feed("all", after=beyond.cursor, limit=2)
+        assert [*again.events, *store.feed("all", after=again.cursor, limit=2).events] == kept
 
 
 COPY = "SELECT {position}, {client_id}, {version}, {event_id}, 'x', 1, 'x', '', '', NULL, NULL, '{{}}', '' FROM events"

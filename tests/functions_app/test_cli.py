@@ -318,6 +318,7 @@ def test_retry_folds_parked_clients_again(cli: CommandLine, told: Any) -> None:
 
 def test_rejections_are_listed_replayed_and_dismissed(cli: CommandLine, told: Any) -> None:
     """3 while any are open; dismissing is a dry run without --yes; what was delivered is never shown."""
+    told(change("0"))
     assert cli.json("rejections") == {"open": [], "replayed": 0}
     told({**change("a"), "person": "Canary7"}, {**change("b"), "unknown": 1}, code=3)
     listed = cli.json("rejections", code=3)["open"]
@@ -508,7 +509,7 @@ def test_help_names_every_command(cli: CommandLine) -> None:
 
 def test_a_domain_that_is_not_there(data: Path) -> None:
     """One line that names the setting, no traceback."""
-    result = CommandLine(data, {"CLIENT_FLOW_DOMAIN": "nowhere:domain"})("lag", code=1)
+    result = CommandLine(data, {"CLIENT_FLOW_DOMAIN": "nowhere:domain"})("serve", code=1)
     assert "CLIENT_FLOW_DOMAIN=nowhere:domain" in result.stderr
     assert not data.exists()
 
@@ -522,10 +523,18 @@ def test_data_of_a_newer_version_is_left_alone(data: Path, cli: CommandLine) -> 
     assert "events.db has schema version 99" in " ".join(result.stderr.split())
 
 
-def test_a_data_directory_that_cannot_be_opened(tmp_path: Path) -> None:
-    """One line, too."""
-    (tmp_path / "file").write_text("no directory")
-    assert CommandLine(tmp_path / "file")("lag", code=1).stderr.startswith("The store is not available")
+def test_a_data_directory_that_is_not_there(tmp_path: Path) -> None:
+    """A mistyped one must not pass for one without clients: only what brings events makes it, and never from a file."""
+    nowhere, file = tmp_path / "nowhere", tmp_path / "file"
+    file.write_text("no directory")
+    for data, command in ((nowhere, "lag"), (nowhere, "verify"), (file, "lag"), (file, "serve")):
+        said = CommandLine(data)(command, code=1).stderr
+        assert said.startswith(f"There is no data directory {data}."[:60])
+        assert not nowhere.exists()
+    crm = tmp_path / "crm.jsonl"
+    crm.write_text("")
+    CommandLine(nowhere)("append", "--source", "crm", crm)
+    CommandLine(nowhere)("verify")
 
 
 def test_changed_code_under_an_old_version_is_refused(data: Path, cli: CommandLine, told: Any) -> None:

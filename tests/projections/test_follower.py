@@ -1,5 +1,7 @@
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from eventstore import Event, FeedPage, RecordedEvent, StoreUnavailableError, utc_text
 from projections import FeedFollower, Projector, Swept, Target, empty_record, fold
 from tests.support.clients import Contacted, ContactRemoved, Graded, Scored, Tagged, clients, fact
-from tests.support.projecting import RECORDED_AT, World, oracle
+from tests.support.projecting import RECORDED_AT, World, oracle, parked_of
 
 CURSOR = "clients.v1:all"
 
@@ -33,6 +35,28 @@ def test_a_sweep_passes_what_is_there(world: World) -> None:
     checked(world, "1")
     checked(world, "2")
     assert world.follower().sweep() == Swept(0, (), done=True)
+
+
+def test_events_that_were_restored_from_a_backup(tmp_path: Path) -> None:
+    """New events are folded although the cursor had passed more; who was beyond the backup is parked, not passed."""
+    with closing(World(tmp_path)) as world:
+        world.tell("1", Graded(segment="a"))
+        world.tell("2", Graded(segment="a"))
+    shutil.copytree(tmp_path, tmp_path / "backup")
+    with closing(World(tmp_path)) as world:
+        world.tell("2", Graded(segment="lost"))
+        world.follower().sweep()
+    for file in tmp_path.glob("events.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "backup" / "events.db", tmp_path)
+    with closing(World(tmp_path)) as world:
+        world.tell("1", Graded(segment="b"))
+        world.tell("2", Graded(segment="c"))
+        assert world.follower().sweep().done
+        checked(world, "1")
+        assert [(record.client_id, parked_of(record).code) for record in world.store.parked()] == [
+            ("2", "history_forked")
+        ]
 
 
 def test_a_backlog_costs_few_commits(world: World) -> None:
