@@ -1,221 +1,272 @@
-"""A rebuild that is killed between any two durable writes, while events come in, is finished by the next one."""
+"""A rebuild that is killed between any two durable writes, while events come in, is finished by the next one.
+
+In files, and on Cosmos DB: there a process also dies where the server has stored something and nobody heard of it.
+"""
 
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from itertools import chain
+from math import ceil
 from pathlib import Path
 from random import Random
-from shutil import copytree
 
 import pytest
 
-from projections import Purpose, annul, prunable, prune, retry_parked
-from tests.crash.rebuild_worker import COMMIT, CREATE, REMOVE, SAVE
+from projections import (
+    Commit,
+    Committed,
+    ProjectionStore,
+    Projector,
+    Purpose,
+    Rebuild,
+    Share,
+    annul,
+    load_progress,
+    prunable,
+    prune,
+)
+from tests.crash.rebuild_checks import check_commits, check_silence, contents, spoke, told, versions
+from tests.crash.rebuild_place import LONG, STUCK, Pair, Place, new_place, pair_at
+from tests.crash.rebuild_traffic import Traffic, crowd
+from tests.crash.rebuild_worker import COMMIT, CREATE, REMOVE, SAVE, UNSEEN_BATCH, UNSEEN_CREATE, UNSEEN_SAVE
 from tests.support.clients import NOON, Contacted, Graded, Scored, Tagged, fact
-from tests.support.generations import loud, louder, walked
-from tests.support.projecting import World, oracle, parked_of
+from tests.support.generations import walked
+from tests.support.interposing import Interposed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.crash
 
 KILLED = -signal.SIGKILL
-CLIENTS = tuple(str(number) for number in range(120))
-LONG = CLIENTS[3]
-STUCK = CLIENTS[7]
-"""Parked by both rules, from its second event on."""
+BACKENDS = ("files", "cosmos")
+PORTION = 90
+"""Events of one commit at most."""
+EVERYBODY = Share(1, 1)
+
+Source = Callable[[str], Place]
+"""What there is at first, by backend."""
+
+
+def at(
+    *points: str, files: Sequence[int] = (1, 2), cosmos: Sequence[int] = (2,), unseen: Sequence[str] = ()
+) -> list[tuple[str, str, int]]:
+    """Backends, kill points and crossings."""
+    return [("files", point, crossing) for point in points for crossing in files] + [
+        ("cosmos", point, crossing) for point in (*points, *unseen) for crossing in cosmos
+    ]
+
+
+UNSEEN_WRITES = [UNSEEN_BATCH, UNSEEN_SAVE]
 
 
 @pytest.fixture(scope="module")
-def projected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Streams of several commits, late ones, parked ones and short ones, as version 1 projected them."""
-    directory = tmp_path_factory.mktemp("projected") / "data"
-    with closing(World(directory)) as old:
-        for number, client_id in enumerate(CLIENTS):
-            old.tell(client_id, fact(Graded(segment="ab"[number % 2] * (number % 4)), minute=30), Tagged(tags=["x"]))
-        for start in range(0, 180, 60):
-            old.tell(LONG, *[Graded(segment=f"g{start + number}") for number in range(60)])
-        old.tell(STUCK, Scored(score=-1), Contacted(email="x"))
-        old.follower().sweep()
-    return directory
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Place]]:
+    """New places, which are there as long as the tests run."""
+    with ExitStack() as opened:
+        yield lambda backend: opened.enter_context(new_place(backend, tmp_path_factory.mktemp(backend)))
 
 
 @pytest.fixture(scope="module")
-def spoken(projected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def projected(places: Callable[[str], Place]) -> Source:
+    """Streams of several commits, late ones, a parked one and short ones, as version 1 projected them."""
+
+    @cache
+    def filled(backend: str) -> Place:
+        place = places(backend)
+        with pair_at(place) as (_, old, _):
+            for number, client_id in enumerate(place.clients):
+                old.tell(
+                    client_id, fact(Graded(segment="ab"[number % 2] * (number % 4)), minute=30), Tagged(tags=["x"])
+                )
+            for start in range(0, 180, 60):
+                old.tell(LONG, *[Graded(segment=f"g{start + number}") for number in range(60)])
+            old.tell(STUCK, Scored(score=-1), Contacted(email="x"))
+            old.follower().sweep()
+        return place
+
+    return filled
+
+
+@pytest.fixture(scope="module")
+def spoken(projected: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
     """The same after version 2 has told everybody what its rules made different, and nobody is parked."""
-    directory = tmp_path_factory.mktemp("spoken") / "data"
-    copytree(projected, directory)
-    with closing(World(directory)) as old, closing(World(directory, louder())) as new:
-        annul(old.events, STUCK, 3, reason="wrong", by="ana", now=NOON)
-        old.follower().sweep()
-        walked(new, Purpose.PUBLISH_DIFFERENCES)
-    return directory
+    with ExitStack() as opened:
+
+        @cache
+        def filled(backend: str) -> Place:
+            directory = tmp_path_factory.mktemp("spoken") / "data"
+            place: Place = opened.enter_context(projected(backend).copied(directory))
+            with pair_at(place) as (_, old, new):
+                annul(old.events, STUCK, 3, reason="wrong", by="ana", now=NOON)
+                old.follower().sweep()
+                walked(new, Purpose.PUBLISH_DIFFERENCES)
+            return place
+
+        yield filled
 
 
 @contextmanager
-def pair(source: Path, directory: Path) -> Iterator[tuple[World, World]]:
+def pair(source: Place, directory: Path) -> Iterator[Pair]:
     """Code of both versions on data of its own."""
-    copytree(source, directory)
-    with closing(World(directory)) as old, closing(World(directory, louder())) as new:
-        yield old, new
+    with source.copied(directory) as place, pair_at(place) as opened:
+        yield opened
 
 
-def start(world: World, job: str, point: str, crossing: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.crash.rebuild_worker", str(world.directory), job, point, str(crossing)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(place: Place, job: str, point: str, crossing: int, share: Share = EVERYBODY) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.crash.rebuild_worker", place.address, job]
+    arguments = [*map(str, share), point, str(crossing)]
+    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-class Traffic:
-    """Events of random clients, projected by version 1 at once, and reads that must never go back."""
-
-    def __init__(self, old: World, new: World, seed: int) -> None:
-        self._old, self._new, self._random = old, new, Random(seed)
-        self._seen: dict[str, int] = {}
-        self._number = 0
-
-    def go_on(self) -> None:
-        """One event, and a look at some clients through the eyes of version 2."""
-        self._number += 1
-        client_id = self._random.choice([each for each in CLIENTS if each != STUCK])
-        self._old.tell(client_id, fact(Graded(segment=f"t{self._number}"), minute=60 + self._number))
-        self._old.follower().sweep()
-        for each in (client_id, *self._random.sample(CLIENTS, 5)):
-            version = self._new.reader.current(each).record.version
-            assert version >= self._seen.get(each, 0)
-            self._seen[each] = version
-        assert self._seen[client_id] == self._new.events.head(client_id).version
-
-    def during(self, process: subprocess.Popen[str]) -> None:
-        """Go on until a process ends."""
-        while process.poll() is None:
-            self.go_on()
-        process.communicate()
+def ended(process: subprocess.Popen[str]) -> int:
+    """How a process ended."""
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode in {0, KILLED}, complaint
+    return process.returncode
 
 
-def check_end(world: World) -> None:
-    """I4, I5: every record is what its history comes to, with one audit entry for each event."""
-    for client_id in CLIENTS:
-        record, stream = world.record(client_id), world.stream(client_id)
-        if client_id == STUCK:
-            assert (record.version, parked_of(record).version) == (2, 3)
-            stream = stream[:2]
-        else:
-            assert (record.version, record.parked) == (len(stream), None)
-        assert record.values == loud(oracle(stream))
-        assert [entry.version for entry in world.trail(client_id)] == list(range(1, len(stream) + 1))
+class Counting(Interposed):
+    """Notes of each client which events are in each commit that is stored."""
+
+    def __init__(self, store: ProjectionStore) -> None:
+        super().__init__(store)
+        self.commits: dict[str, list[list[int]]] = {}
+
+    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
+        stored = super().commit(commits)
+        for each, made in zip(commits, stored, strict=True):
+            if each.audit and made is not None:
+                self.commits.setdefault(each.record.client_id, []).append([entry.version for entry in each.audit])
+        return stored
 
 
-def check_commits(world: World) -> None:
-    """I3: as the process left it, each record has exactly its audit."""
-    for client_id, loaded in world.store.load(CLIENTS).items():
-        version = loaded.record.version if loaded.record else 0
-        assert [entry.version for entry in world.trail(client_id)] == list(range(1, version + 1))
+def go_on(pair: Pair, purpose: Purpose = Purpose.FOLD, share: Share = EVERYBODY) -> None:
+    """Take a walk up again: what was committed is not folded again, and the rest takes as few commits as it can."""
+    world = pair.new
+    before, counting = versions(world, pair.clients), Counting(world.store)
+    rebuild = Rebuild(
+        Projector(world.projection, world.events, counting),
+        counting,
+        world.predecessors,
+        world.feed,
+        world.checkpoints,
+        purpose,
+    )
+    *_, last = rebuild.walk(share)
+    assert (last.done, last.failed) == (True, 0)
+    for client_id, version in versions(world, pair.clients).items():
+        commits = counting.commits.get(client_id, [])
+        assert list(chain(*commits)) == list(range(before[client_id] + 1, version + 1))
+        assert len(commits) == ceil((version - before[client_id]) / PORTION)
 
 
-def contents(world: World, client_id: str) -> dict[str, object]:
-    """What the world should know."""
-    return dict(world.projection.contents(world.projection.build(client_id, world.record(client_id).values)))
-
-
-def told(world: World, client_id: str) -> dict[str, object]:
-    """What somebody knows who heard every announcement; the numbers have no gap."""
-    entries = world.outbox(client_id)
-    assert [(entry.previous_seq, entry.seq) for entry in entries] == [(each, each + 1) for each in range(len(entries))]
-    heard = dict(world.projection.contents(world.projection.build(client_id, {})))
-    for entry in entries:
-        heard |= entry.contents
-    return heard
-
-
-def spoke(world: World, client_id: str, version: int) -> int:
-    """How many announcements a version of the projection made."""
-    return sum(entry.projection_version == version for entry in world.outbox(client_id))
-
-
-def check_silence(old: World, new: World) -> None:
-    """The rebuild said nothing; the sweep then tells, of clients with new events, all that is different."""
-    assert {spoke(new, client_id, 2) for client_id in CLIENTS} == {0}
-    assert new.follower().sweep().errors == ()
-    retry_parked(new.projector(), new.store)
-    check_end(new)
-    for client_id in CLIENTS:
-        speaker = new if spoke(new, client_id, 2) else old
-        assert told(new, client_id) == contents(speaker, client_id)
-
-
-@pytest.mark.parametrize("crossing", [1, 2])
-@pytest.mark.parametrize("point", [*COMMIT, *SAVE])
+@pytest.mark.parametrize(("backend", "point", "crossing"), at(*COMMIT, *SAVE, unseen=UNSEEN_WRITES))
 def test_a_killed_rebuild_is_finished_while_events_come_in(
-    point: str, crossing: int, projected: Path, tmp_path: Path
+    backend: str, point: str, crossing: int, projected: Source, tmp_path: Path
 ) -> None:
     """Records equal the oracle, no read goes back, nothing is announced but by the sweep."""
-    with pair(projected, tmp_path / "data") as (old, new):
-        traffic = Traffic(old, new, seed=crossing)
-        process = start(new, Purpose.FOLD, point, crossing)
-        traffic.during(process)
-        assert process.returncode == KILLED
-        check_commits(new)
+    with pair(projected(backend), tmp_path / "data") as opened:
+        traffic = Traffic(opened.old, opened.new, opened.clients, seed=crossing)
+        process = start(opened.place, Purpose.FOLD, point, crossing)
+        while process.poll() is None:
+            traffic.go_on()
+        assert ended(process) == KILLED
+        check_commits(opened)
         traffic.go_on()
-        assert walked(new).done
-        check_silence(old, new)
+        go_on(opened)
+        check_silence(opened)
 
 
-def test_kills_at_any_moment(projected: Path, tmp_path: Path) -> None:
-    """Several in a row, wherever the process happens to be."""
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_kills_at_any_moment(backend: str, projected: Source, tmp_path: Path) -> None:
+    """Several in a row, wherever the process happens to be, while several processes have events come in."""
     random = Random(7)
-    with pair(projected, tmp_path / "data") as (old, new):
-        traffic = Traffic(old, new, seed=3)
-        for _ in range(3):
-            process = start(new, Purpose.FOLD, "none", 0)
-            before = new.checkpoints.load("clients.v2:rebuild:1of1")
-            while process.poll() is None and new.checkpoints.load("clients.v2:rebuild:1of1") == before:
-                traffic.go_on()
-            for _ in range(random.randrange(3)):
-                traffic.go_on()
+    with pair(projected(backend), tmp_path / "data") as opened:
+        with crowd(opened.place):
+            hits = []
+            for _ in range(3):
+                hits.append(ended(start(opened.place, Purpose.FOLD, "any", random.randint(1, 12))))
+                check_commits(opened)
+            assert hits[0] == KILLED
+            before = versions(opened.new, opened.clients)
+            process = start(opened.place, Purpose.FOLD, "none", 0)
+            wait_until(
+                "it has committed something, or all",
+                lambda: process.poll() is not None or versions(opened.new, opened.clients) != before,
+            )
             process.kill()
-            process.communicate()
-            check_commits(new)
-        assert walked(new).done
-        check_silence(old, new)
+            ended(process)
+            check_commits(opened)
+            go_on(opened)
+        check_silence(opened)
 
 
-@pytest.mark.parametrize("point", CREATE)
-def test_a_kill_at_the_birth_of_a_generation(point: str, projected: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "point"), [("files", COMMIT[0]), ("files", SAVE[1]), ("cosmos", UNSEEN_BATCH)])
+def test_of_two_processes_one_is_killed(backend: str, point: str, projected: Source, tmp_path: Path) -> None:
+    """The other one finishes its share; the same shares taken up again finish the walk, amid events of several processes."""
+    with pair(projected(backend), tmp_path / "data") as opened:
+        shares = (Share(1, 2), Share(2, 2))
+        with crowd(opened.place):
+            killed = start(opened.place, Purpose.FOLD, point, 1, shares[0])
+            other = start(opened.place, Purpose.FOLD, "none", 0, shares[1])
+            assert (ended(killed), ended(other)) == (KILLED, 0)
+            check_commits(opened)
+            found = [
+                load_progress(opened.new.checkpoints, opened.new.projection, Purpose.FOLD, each) for each in shares
+            ]
+            assert [each is not None and each.done for each in found] == [False, True]
+            for share in shares:
+                go_on(opened, share=share)
+        folded = versions(opened.new, opened.clients)
+        assert min(folded.values()) > 0, "a client is in no share"
+        check_silence(opened)
+
+
+@pytest.mark.parametrize(("backend", "point", "crossing"), at(*CREATE, files=[1], cosmos=[1], unseen=[UNSEEN_CREATE]))
+def test_a_kill_at_the_birth_of_a_generation(
+    backend: str, point: str, crossing: int, projected: Source, tmp_path: Path
+) -> None:
     """Whether its cursor is there yet or not, nothing that comes after is missed."""
-    with pair(projected, tmp_path / "data") as (old, new):
-        process = start(new, Purpose.FOLD, point, 1)
-        Traffic(old, new, seed=1).during(process)
-        assert process.returncode == KILLED
-        assert walked(new).done
-        check_silence(old, new)
+    with pair(projected(backend), tmp_path / "data") as opened:
+        traffic = Traffic(opened.old, opened.new, opened.clients, seed=1)
+        process = start(opened.place, Purpose.FOLD, point, crossing)
+        while process.poll() is None:
+            traffic.go_on()
+        assert ended(process) == KILLED
+        go_on(opened)
+        check_silence(opened)
 
 
-@pytest.mark.parametrize("crossing", [1, 3])
-@pytest.mark.parametrize("point", [*COMMIT, *SAVE])
-def test_killed_differences_are_told_once(point: str, crossing: int, projected: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "point", "crossing"), at(*COMMIT, *SAVE, files=[1, 3], cosmos=[3], unseen=UNSEEN_WRITES)
+)
+def test_killed_differences_are_told_once(
+    backend: str, point: str, crossing: int, projected: Source, tmp_path: Path
+) -> None:
     """Of each client whose contents differ, once, however often the walk is taken up; of the others nothing."""
-    with pair(projected, tmp_path / "data") as (old, new):
-        process = start(new, Purpose.PUBLISH_DIFFERENCES, point, crossing)
-        process.communicate()
-        assert process.returncode == KILLED
-        assert walked(new, Purpose.PUBLISH_DIFFERENCES).done
-        differing = {each for each in CLIENTS if contents(old, each) != contents(new, each)}
-        assert len(differing) == len(CLIENTS) * 3 // 4
-        for client_id in CLIENTS:
+    with pair(projected(backend), tmp_path / "data") as opened:
+        _, old, new = opened
+        assert ended(start(opened.place, Purpose.PUBLISH_DIFFERENCES, point, crossing)) == KILLED
+        go_on(opened, Purpose.PUBLISH_DIFFERENCES)
+        differing = {each for each in opened.clients if contents(old, each) != contents(new, each)}
+        assert len(differing) == len(opened.clients) * 3 // 4
+        for client_id in opened.clients:
             assert spoke(new, client_id, 2) == (client_id in differing)
             assert told(new, client_id) == contents(new, client_id)
 
 
-@pytest.mark.parametrize("point", [*COMMIT, *SAVE])
-def test_a_killed_way_back_is_finished(point: str, spoken: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "point", "crossing"), at(*COMMIT, *SAVE, files=[2], unseen=UNSEEN_WRITES))
+def test_a_killed_way_back_is_finished(backend: str, point: str, crossing: int, spoken: Source, tmp_path: Path) -> None:
     """Old code tells once what differs, speaks for everybody afterwards, and goes on speaking."""
-    with pair(spoken, tmp_path / "data") as (old, new):
-        before = {client_id: spoke(old, client_id, 1) for client_id in CLIENTS}
-        process = start(old, Purpose.TAKE_OVER, point, 2)
-        process.communicate()
-        assert process.returncode == KILLED
+    with pair(spoken(backend), tmp_path / "data") as opened:
+        place, old, new = opened
+        before = {client_id: spoke(old, client_id, 1) for client_id in opened.clients}
+        assert ended(start(place, Purpose.TAKE_OVER, point, crossing)) == KILLED
         assert walked(old, Purpose.TAKE_OVER).done
-        for client_id, loaded in old.store.load(CLIENTS).items():
+        for client_id, loaded in old.store.load(opened.clients).items():
             assert loaded.announced is not None
             assert loaded.announced.projection_version == 1
             assert spoke(old, client_id, 1) - before[client_id] == spoke(new, client_id, 2)
@@ -225,15 +276,20 @@ def test_a_killed_way_back_is_finished(point: str, spoken: Path, tmp_path: Path)
         assert old.outbox("5")[-1].contents == {"contact": {"email": "back", "phone": None}}
 
 
-@pytest.mark.parametrize("point", REMOVE)
-def test_a_killed_removal_is_finished(point: str, spoken: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "point", "crossing"),
+    [*at(*REMOVE, files=[2], cosmos=[1]), ("cosmos", UNSEEN_BATCH, 2)],  # of a page all clients are removed in one call
+)
+def test_a_killed_removal_is_finished(backend: str, point: str, crossing: int, spoken: Source, tmp_path: Path) -> None:
     """Nothing of old versions is left, and nothing of the running one is touched."""
-    with pair(spoken, tmp_path / "data") as (old, new):
-        before = {client_id: (new.record(client_id), new.trail(client_id)) for client_id in CLIENTS}
-        process = start(new, "prune", point, 2)
-        process.communicate()
-        assert process.returncode == KILLED
+    with pair(spoken(backend), tmp_path / "data") as opened:
+        place, old, new = opened
+        before = {client_id: (new.record(client_id), new.trail(client_id)) for client_id in opened.clients}
+        crossing = (
+            2 if backend == "files" or point == UNSEEN_BATCH else 1
+        )  # all clients of a page are removed in one call
+        assert ended(start(place, "prune", point, crossing)) == KILLED
         list(prune(new.store, new.predecessors, audit=True))
         assert prunable(new.store, new.predecessors, audit=True) == (0, 0)
         assert (old.store.client_ids(), old.trail(LONG)) == ([], [])
-        assert {client_id: (new.record(client_id), new.trail(client_id)) for client_id in CLIENTS} == before
+        assert {client_id: (new.record(client_id), new.trail(client_id)) for client_id in opened.clients} == before

@@ -4,7 +4,7 @@ from typing import Any
 
 from projections import Progress, Projection, Purpose, Rebuild
 from tests.support.clients import Client, Graded, Scored, add_rules, events
-from tests.support.projecting import World
+from tests.support.projecting import AnyWorld
 
 
 def louder(version: int = 2) -> Projection[Client]:
@@ -28,20 +28,20 @@ def digestible(version: int = 2) -> Projection[Client]:
     return projection
 
 
-def rebuild(world: World, purpose: Purpose = Purpose.FOLD, rung: list[str] | None = None) -> Rebuild:
+def rebuild(world: AnyWorld, purpose: Purpose = Purpose.FOLD, rung: list[str] | None = None) -> Rebuild:
     """A walk over the clients of a world."""
     return Rebuild(
         world.projector(),
         world.store,
         world.predecessors,
-        world.events,
+        world.feed,
         world.checkpoints,
         purpose,
         on_announced=(rung if rung is not None else []).extend,
     )
 
 
-def walked(world: World, purpose: Purpose = Purpose.FOLD) -> Progress:
+def walked(world: AnyWorld, purpose: Purpose = Purpose.FOLD) -> Progress:
     """Walk to the end."""
     *_, last = rebuild(world, purpose).walk()
     return last

@@ -12,8 +12,6 @@ def _nothing() -> None:
 class Interposed:
     """A projection store that lets the test act between any two calls of a projector, through the same port."""
 
-    group = 256
-
     def __init__(
         self,
         store: ProjectionStore,
@@ -22,6 +20,7 @@ class Interposed:
         before_commit: Callable[[], None] = _nothing,
         after_commit: Callable[[], None] = _nothing,
     ) -> None:
+        self.group = store.group
         self._store, self._before_load = store, before_load
         self._before_commit, self._after_commit = before_commit, after_commit
 

@@ -1,4 +1,4 @@
-"""A place to project the sample clients on SQLite, and an oracle that works records out in another way."""
+"""A place to project the sample clients, and an oracle that works records out in another way."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -7,14 +7,17 @@ from typing import Any
 
 from eventstore import (
     ANY,
+    CheckpointStore,
     Event,
     EventData,
+    EventStore,
     RecordedEvent,
     SqliteCheckpointStore,
     SqliteEventStore,
     open_events,
     utc_text,
 )
+from functions_app.backend import Feed, Projections
 from projections import (
     ABSENT,
     ROOT,
@@ -24,6 +27,7 @@ from projections import (
     FeedFollower,
     OutboxEntry,
     Parked,
+    Predecessors,
     Projection,
     Projector,
     Record,
@@ -60,34 +64,34 @@ def recorded(client_id: str, *facts: Event | EventData, first: int = 1) -> list[
     ]
 
 
-class World:
-    """Stores of one projection in a directory; each instance is what another process would see.
+class AnyWorld:
+    """Stores of one projection, and what can be done with them; each instance is what another process would see.
 
     Args:
-        directory: where the files are.
         projection: what is projected.
-        clock: recording and outbox times.
+        events: the truth.
+        feed: the same in the order in which it came, and all clients.
+        store: records, audit and outbox.
+        predecessors: what earlier generations left.
+        checkpoints: cursors and progress.
     """
 
     def __init__(
         self,
-        directory: Path,
-        projection: Projection[Any] = clients,
-        *,
-        clock: Callable[[], datetime] = lambda: RECORDED_AT,
+        projection: Projection[Any],
+        events: EventStore,
+        feed: Feed,
+        store: Projections,
+        predecessors: Predecessors,
+        checkpoints: CheckpointStore,
     ) -> None:
-        self.directory, self.projection = directory, projection
-        self._events, self._projections = open_events(directory), open_projections(directory)
-        self.events = SqliteEventStore(self._events, clock=clock)
-        self.store = SqliteProjectionStore(self._projections, projection, clock=clock)
-        self.predecessors = SqlitePredecessors(self._projections, projection)
-        self.checkpoints = SqliteCheckpointStore(self._projections)
-        self.reader = RecordReader(projection, self.events, self.store, self.store)
+        self.projection = projection
+        self.events, self.feed = events, feed
+        self.store, self.predecessors, self.checkpoints = store, predecessors, checkpoints
+        self.reader = RecordReader(projection, events, store, store)
 
     def close(self) -> None:
-        """Close the files."""
-        self._events.close()
-        self._projections.close()
+        """Let go of what is open."""
 
     def tell(self, client_id: str, *facts: Event | EventData) -> list[RecordedEvent]:
         """Append facts to a client's stream."""
@@ -100,7 +104,7 @@ class World:
 
     def follower(self, projector: Projector | None = None, **options: Any) -> FeedFollower:
         """A sweep."""
-        return FeedFollower(projector or self.projector(), self.events, self.checkpoints, **options)
+        return FeedFollower(projector or self.projector(), self.feed, self.checkpoints, **options)
 
     def catch_up(self, client_id: str, **target: Any) -> Record:
         """Bring a client to the end of its stream."""
@@ -123,6 +127,43 @@ class World:
     def outbox(self, client_id: str) -> Sequence[OutboxEntry]:
         """What still has to be published of a client."""
         return self.store.pending(client_id)
+
+
+class World(AnyWorld):
+    """Stores of one projection in a directory.
+
+    Args:
+        directory: where the files are.
+        projection: what is projected.
+        clock: recording and outbox times.
+    """
+
+    events: SqliteEventStore
+    store: SqliteProjectionStore
+
+    def __init__(
+        self,
+        directory: Path,
+        projection: Projection[Any] = clients,
+        *,
+        clock: Callable[[], datetime] = lambda: RECORDED_AT,
+    ) -> None:
+        self.directory = directory
+        self._events, self._projections = open_events(directory), open_projections(directory)
+        events = SqliteEventStore(self._events, clock=clock)
+        super().__init__(
+            projection,
+            events,
+            events,
+            SqliteProjectionStore(self._projections, projection, clock=clock),
+            SqlitePredecessors(self._projections, projection),
+            SqliteCheckpointStore(self._projections),
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        self._events.close()
+        self._projections.close()
 
 
 def parked_of(record: Record) -> Parked:
