@@ -6,9 +6,9 @@ until its standard input ends, and then writes how many events it told.
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from random import Random
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, TimeoutExpired
 from threading import Event, Thread
 
 from projections import Target
@@ -18,7 +18,7 @@ from tests.support.generations import louder
 from tests.support.projecting import AnyWorld
 
 _SEEN = 3  # other clients looked at with each event
-_PAUSE = 0.02  # seconds between two events of a process: there is to be room for those who rebuild
+_PAUSE = 0.05  # seconds between two events of a process: there is to be room for those who rebuild
 
 
 class Traffic:
@@ -59,6 +59,13 @@ class Traffic:
             self._look(each)
         version, _ = self._seen[client_id]
         assert version >= told[-1].version, f"client {client_id}: {version} served after {told[-1].version} was told"
+
+    def during(self, process: Popen[str]) -> None:
+        """Go on until a process ends."""
+        while process.poll() is None:
+            self.go_on()
+            with suppress(TimeoutExpired):
+                process.wait(_PAUSE)
 
     def _look(self, client_id: str) -> None:
         """What is served has a higher version than before, or the same by the same or by the newer rules."""

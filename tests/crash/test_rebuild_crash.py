@@ -171,8 +171,7 @@ def test_a_killed_rebuild_is_finished_while_events_come_in(
     with pair(projected(backend), tmp_path / "data") as opened:
         traffic = Traffic(opened.old, opened.new, opened.clients, seed=crossing)
         process = start(opened.place, Purpose.FOLD, point, crossing)
-        while process.poll() is None:
-            traffic.go_on()
+        traffic.during(process)
         assert ended(process) == KILLED
         check_commits(opened)
         traffic.go_on()
@@ -187,7 +186,7 @@ def test_kills_at_any_moment(backend: str, projected: Source, tmp_path: Path) ->
     with pair(projected(backend), tmp_path / "data") as opened:
         with crowd(opened.place):
             hits = []
-            for _ in range(3):
+            for _ in range(3 if backend == "files" else 2):
                 hits.append(ended(start(opened.place, Purpose.FOLD, "any", random.randint(1, 12))))
                 check_commits(opened)
             assert hits[0] == KILLED
@@ -233,8 +232,7 @@ def test_a_kill_at_the_birth_of_a_generation(
     with pair(projected(backend), tmp_path / "data") as opened:
         traffic = Traffic(opened.old, opened.new, opened.clients, seed=1)
         process = start(opened.place, Purpose.FOLD, point, crossing)
-        while process.poll() is None:
-            traffic.go_on()
+        traffic.during(process)
         assert ended(process) == KILLED
         go_on(opened)
         check_silence(opened)

@@ -25,7 +25,6 @@ from projections import (
     Projector,
     SqliteDocumentStore,
     SqliteProjectionStore,
-    StoredDocument,
     Verifier,
     open_projections,
 )
@@ -34,6 +33,8 @@ from tests.support.cosmos import Containers
 from tests.support.projecting import RECORDED_AT
 
 Json = Any
+Place = tuple[str, str, int]
+"""Client, kind (or `event`) and number of a document."""
 Edit = Callable[[dict[str, Json]], None]
 
 
@@ -55,6 +56,9 @@ class Scene(Protocol):
     @property
     def documents(self) -> DocumentStore:
         """All of it as it lies."""
+
+    def kept(self) -> dict[Place, bytes]:
+        """Every document and event as it lies, with its tag."""
 
     def edit(self, client_id: str, kind: str, number: int, change: Edit) -> None:
         """Change a document in place."""
@@ -83,18 +87,6 @@ def healer(scene: Scene, **options: Any) -> Healer:
     return Healer(clients, scene.events, scene.documents, verifier(scene, **options), projector)
 
 
-def tags(scene: Scene, client_id: str) -> dict[tuple[str, int], str]:
-    """The tag of every document of a client, without the record's in those that have none of their own."""
-
-    def tag(document: StoredDocument) -> str:
-        return document.tag.split(" ", 1)[-1]
-
-    return {
-        (each.kind, each.number): tag(each)
-        for each in [*scene.documents.documents(client_id), *scene.documents.audit_documents(client_id)]
-    }
-
-
 class SqliteScene:
     """The embedded default in a directory."""
 
@@ -116,6 +108,20 @@ class SqliteScene:
     def close(self) -> None:
         self._events.close()
         self._projections.close()
+
+    def kept(self) -> dict[Place, bytes]:
+        tables = [(self._events, "event", "events")]
+        tables += [(self._projections, kind, table) for kind, (table, _) in self._KEYS.items()]
+        found: dict[Place, bytes] = {}
+        for database, kind, table in tables:
+            with database.read() as connection:
+                rows = connection.execute(f"SELECT * FROM {table}")
+                names = [name for name, *_ in rows.description]
+                for row in rows:
+                    document = dict(zip(names, row, strict=True))
+                    number = document.get("version") or document.get("seq") or 0
+                    found[document["client_id"], kind, number] = orjson.dumps(document)
+        return found
 
     def edit(self, client_id: str, kind: str, number: int, change: Edit) -> None:
         table, key = self._KEYS[kind]
@@ -178,6 +184,15 @@ class CosmosScene:
         self.events = CosmosEventStore(self._events, clock=lambda: RECORDED_AT)
         self.store = self.outbox = CosmosProjectionStore(self._projections, clients)
         self.documents = CosmosDocumentStore(self._projections, clients)
+
+    def kept(self) -> dict[Place, bytes]:
+        found: dict[Place, bytes] = {}
+        for container in (self._events, self._projections):
+            for document in container.read_all_items():
+                numbered = document["id"].rpartition(":")[2]
+                place = document["client_id"], document.get("kind", "event"), int(numbered) if numbered.isdigit() else 0
+                found[place] = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        return found
 
     def edit(self, client_id: str, kind: str, number: int, change: Edit) -> None:
         document = self._read(client_id, kind, number)
