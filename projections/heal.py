@@ -87,12 +87,15 @@ class Healer:
         return Healed(found, verified.differences, announced, verified.events)
 
     def _announcement(self, verified: Verified) -> list[Mend]:
-        """What tells the world what differs from the announcement state: the new state, and the entry to publish."""
+        """What tells the world what differs from the announcement state: the new state, and the entry to publish.
+
+        If nothing differs but what the state says of itself, only the state.
+        """
         if verified.folded is None or verified.announced is None:
             return []
         announcement = announce(self._projection, verified.folded._replace(audit=()), verified.announced)
         if announcement is None:
-            return []
+            return [Mend(ANNOUNCED, 0, announced_document(verified.announced), verified.announced_tag)]
         told, entry = announcement
         return [
             Mend(ANNOUNCED, 0, announced_document(told), verified.announced_tag),

@@ -115,6 +115,15 @@ def swap_events(scene: Scene, client_id: str) -> None:
     scene.edit_event(client_id, 2, lambda document: document.update({**second._asdict(), "version": 2}))
 
 
+def exchange_audit(scene: Scene, client_id: str) -> None:
+    bodies: list[dict[str, Any]] = []
+    for version in (2, 3):
+        scene.edit(client_id, "audit", version, lambda document: bodies.append(dict(document)))
+    for version, body in zip((3, 2), bodies, strict=True):
+        scene.edit(client_id, "audit", version, put("event_hash", to=body["event_hash"]))
+        scene.edit(client_id, "audit", version, put("changes", to=body["changes"]))
+
+
 def remove_all(scene: Scene, client_id: str) -> None:
     for version in range(1, 6):
         scene.remove_event(client_id, version)
@@ -142,12 +151,31 @@ DAMAGES: dict[str, Damage] = {
     "record's version too low": Damage(edit("record", 0, put("version", to=4)), {("record", 0, "version")}),
     "record's version too high": Damage(edit("record", 0, put("version", to=9)), {("record", 0, "version")}),
     "record's version no number": Damage(edit("record", 0, put("version", to="5")), {("record", 0, W)}),
+    "record of another client": Damage(edit("record", 0, put("client_id", to="2")), {("record", 0, "client_id")}),
+    "record with more": Damage(edit("record", 0, put("ana@x.example", to=1)), {("record", 0, "*")}),
+    "record without provenance": Damage(
+        edit("record", 0, put("provenance", to={})),
+        {("record", 0, f"provenance.{name}") for name in ("address", "contact", "root")},
+    ),
+    "record empty": Damage(edit("record", 0, lambda document: document.clear()), {("record", 0, W)}),
     "record without values": Damage(edit("record", 0, drop("values")), {("record", 0, W)}),
     "record gone": Damage(lambda scene, client_id: scene.remove(client_id, "record", 0), {("record", 0, W)}),
     "audit's value": Damage(
         edit("audit", 5, put("changes", 0, "new", to="z")), {("audit", 5, "changes.contact.email.new")}
     ),
     "audit without a change": Damage(edit("audit", 5, put("changes", to=[])), {("audit", 5, "changes.contact.email")}),
+    "audit with a change twice": Damage(
+        edit("audit", 5, lambda document: document["changes"].append(document["changes"][0])),
+        {("audit", 5, "changes")},
+    ),
+    "audit says superseded": Damage(
+        edit("audit", 5, put("changes", 0, "superseded", to=True)), {("audit", 5, "changes.contact.email.superseded")}
+    ),
+    "audit exchanged": Damage(
+        exchange_audit,
+        {("audit", version, path) for version in (2, 3) for path in ("changes.address.*", "event_hash")},
+    ),
+    "audit of another client": Damage(edit("audit", 2, put("client_id", to="2")), {("audit", 2, "client_id")}),
     "audit's rule": Damage(edit("audit", 3, put("rule", to="nobody")), {("audit", 3, "rule")}),
     "audit's hash": Damage(edit("audit", 2, put("event_hash", to="f" * 64)), {("audit", 2, "event_hash")}),
     "last audit's hash": Damage(edit("audit", 5, put("event_hash", to="f" * 64)), {("audit", 5, "event_hash")}),
@@ -166,6 +194,12 @@ DAMAGES: dict[str, Damage] = {
         {("announced", 0, "hashes.contact")},
         written=TOLD_AGAIN,
     ),
+    "announced with a hash too many": Damage(
+        edit("announced", 0, put("hashes", "ana@x.example", to="0" * 32)),
+        {("announced", 0, "hashes.*")},
+        written=TOLD_AGAIN,
+    ),
+    "announced beyond the events": Damage(edit("announced", 0, put("version", to=99)), {("announced", 0, "version")}),
     "announced stale": Damage(edit("announced", 0, put("seq", to=1)), {("announced", 0, "seq")}, written=TOLD_AGAIN),
     "announced gone": Damage(
         lambda scene, client_id: scene.remove(client_id, "announced", 0), {("announced", 0, W)}, written=TOLD_AGAIN
@@ -174,12 +208,18 @@ DAMAGES: dict[str, Damage] = {
     "outbox's contents": Damage(
         edit("outbox", 2, put("contents", "root", "segment", to="z")), {("outbox", 2, "contents.root.segment")}
     ),
+    "outbox of another client": Damage(edit("outbox", 2, put("client_id", to="2")), {("outbox", 2, "client_id")}),
     "outbox's predecessor": Damage(edit("outbox", 2, put("previous_seq", to=0)), {("outbox", 2, "previous_seq")}),
     "outbox unreadable": Damage(
         edit("outbox", 2, drop("contents")), {("outbox", 2, W)}, written=TOLD_AGAIN, gone=frozenset({("outbox", 2)})
     ),
     "event's data": Damage(
         lambda scene, client_id: scene.edit_event(client_id, 2, put("data", "city", to="z")),
+        {("event", 2, W)},
+        mended=False,
+    ),
+    "event of another type": Damage(
+        lambda scene, client_id: scene.edit_event(client_id, 2, put("event_type", to="client.visited")),
         {("event", 2, W)},
         mended=False,
     ),
@@ -528,6 +568,7 @@ def test_a_field_beside_the_document_is_checked(scene: Scene) -> None:
     else:
         assert isinstance(scene, CosmosScene)
         scene.edit_beside("1", "audit", 5, put("touched", to=[]))
-        expected = {("audit", 5, "touched")}
+        scene.edit_beside("1", "announced", 0, put("projection", to="nobody"))
+        expected = {("audit", 5, "touched"), ("announced", 0, "projection")}
     assert {each.place for each in verifier(scene).verify("1").differences} == expected
     assert healer(scene).heal("1").left == ()
