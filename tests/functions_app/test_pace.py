@@ -1,24 +1,29 @@
 """A pace: in no ten seconds more than ten times the rate."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from eventstore import SqliteEventStore, open_cosmos, open_events
+from eventstore import RecordedEvent, SqliteEventStore, open_events
+from functions_app import rebuilding
+from functions_app.azure_host import CONTAINERS
 from functions_app.embedded import open_embedded
 from functions_app.intake import Delivered
 from functions_app.pace import Pace, PacedReads
-from functions_app.rebuilding import walk
-from functions_app.runtime import Runtime
+from functions_app.rebuilding import shares_of, walk_side_by_side
+from functions_app.runtime import Runtime, open_runtime
 from functions_app.sample import domain as sample
 from functions_app.settings import Settings
 from projections import Purpose, Share
 from tests.support.cosmos import Containers, on_cosmos
 from tests.support.events import emails
-from tests.support.newer import domain as newer
 from tests.wire.cosmos import CosmosServer
+from tests.wire.cosmos.messages import Answer, Request
 
 WINDOW = 10
 
@@ -76,31 +81,118 @@ def test_long_histories_are_read_at_a_pace(tmp_path: Path) -> None:
     assert busiest(spent) <= 20 * WINDOW
 
 
+class Here(Executor):
+    """Processes that are none: each does its work when it gets it, and the next one begins after it."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take what a pool of processes is told."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
+
+
+class Spending:
+    """What several processes spent, each by a clock of its own that starts at the same time.
+
+    Attributes:
+        spent: time and amount.
+        clocks: one for each process that was given a pace, in the order in which they began.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.spent: list[tuple[float, float]] = []
+        self.clocks: list[Time] = []
+        patch.setattr(rebuilding, "ProcessPoolExecutor", Here)
+        patch.setattr(rebuilding, "Pace", self._pace)
+
+    def _pace(self, rate: float) -> Pace:
+        self.clocks.append(Time())
+        return Pace(rate, clock=self.clocks[-1], pause=self.clocks[-1].wait)
+
+    def note(self, amount: float) -> None:
+        """The process that began last has just spent something, if it has a pace."""
+        if self.clocks:
+            self.spent.append((self.clocks[-1].now, amount))
+
+    def check(self, rate: float, processes: int) -> None:
+        """In no window more than is allowed, whichever process began how much later; and most of it is used."""
+        assert len(self.clocks) == processes
+        assert busiest(self.spent) <= rate * WINDOW
+        lasted = min(clock.now for clock in self.clocks)
+        assert lasted > 1.5 * WINDOW, "shorter than what is to be checked"
+        assert sum(amount for at, amount in self.spent if at < lasted) >= 0.7 * rate * lasted
+
+
+def accept(runtime: Runtime, persons: int, changes: int) -> None:
+    """Persons with one change each, and one of them with many more; all are projected."""
+    crm = sample.source("crm")
+    for number in range(1, persons + changes):
+        person = min(number, persons)
+        change = {"change_id": f"{number}", "person": person, "changed_at": "2026-03-01T12:00:00Z"}
+        runtime.intake.accept(crm, Delivered({**change, "contact": {"email": f"a{number}@x.example"}}))
+    assert runtime.sweep().done
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_rebuild_keeps_a_pace_of_events(processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is really read of the history; all processes together, of which each has its part."""
+    rate, persons = 6.0, 180
+    with closing(Runtime(sample, Settings({}), open_embedded(tmp_path, sample))) as runtime:
+        accept(runtime, persons, 90)
+    spending, read = Spending(monkeypatch), SqliteEventStore.read
+
+    def noting(*arguments: Any, **options: Any) -> Iterator[RecordedEvent]:
+        for event in read(*arguments, **options):
+            spending.note(1)
+            yield event
+
+    monkeypatch.setattr(SqliteEventStore, "read", noting)
+    monkeypatch.setenv("CLIENT_FLOW_DATA", str(tmp_path))
+    monkeypatch.setenv("CLIENT_FLOW_DOMAIN", "tests.support.newer:domain")
+    with closing(open_runtime(Settings())) as runtime:
+        shares = shares_of(Share(1, 1), processes)
+        *_, done = walk_side_by_side(runtime, Purpose.FOLD, shares, max_rate=rate)
+    assert (done.clients, done.events, done.failed, done.done) == (persons, persons + 89, 0, True)
+    assert sum(amount for _, amount in spending.spent) >= persons + 89
+    spending.check(rate, processes)
+
+
+class NotingServer(CosmosServer):
+    """Notes the charge of each answer."""
+
+    def __init__(self, note: Callable[[float], None]) -> None:
+        super().__init__(ranges=2)
+        self._note = note
+
+    def _run(self, request: Request) -> Answer:
+        answer = super()._run(request)
+        self._note(answer.charge)
+        return answer
+
+
 @pytest.mark.cosmos_wire
-def test_a_rebuild_keeps_a_pace_of_request_units(tmp_path: Path) -> None:
-    """By what each answer says it charged; everybody is brought over."""
-    time = Time()
-    spent: list[tuple[float, float]] = []
-    with CosmosServer(ranges=2) as server, Containers(server) as containers:
-        local = open_embedded(tmp_path, sample)
-        runtime = Runtime(sample, Settings({}), on_cosmos(local, containers.open, sample.projection))
-        for person in range(1, 31):
-            change = {"change_id": f"{person}", "person": person, "changed_at": "2026-03-01T12:00:00Z"}
-            runtime.intake.accept(sample.source("crm"), Delivered({**change, "contact": {"email": "a@x.example"}}))
-        assert runtime.sweep().done
-
-        pace = Pace(50, clock=time, pause=time.wait)
-
-        def charged(units: float) -> None:
-            spent.append((time.now, units))
-            pace.spend(units)
-
-        with closing(open_cosmos(server.connection_string, on_charge=charged)) as client:
-            database = client.get_database_client("flow")
-            backend = on_cosmos(local, lambda kind: database.get_container_client(kind["id"]), newer.projection)
-            *_, done = walk(Runtime(newer, Settings({}), backend), Purpose.FOLD, Share(1, 1), workers=1)
-        local.close()
-    assert (done.clients, done.failed) == (30, 0)
-    assert sum(units for _, units in spent) > 1.5 * 50 * WINDOW
-    assert max(units for _, units in spent) <= 50
-    assert busiest(spent) <= 50 * WINDOW
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_rebuild_keeps_a_pace_of_request_units(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the server charged; all processes together, of which each has its part."""
+    rate, persons = 40.0 * processes, 40 * processes
+    spending = Spending(monkeypatch)
+    with NotingServer(spending.note) as server:
+        with Containers(server, "client-flow") as containers:
+            for described in CONTAINERS:
+                containers.open(described)
+            local = open_embedded(tmp_path, sample)
+            accept(Runtime(sample, Settings({}), on_cosmos(local, containers.open, sample.projection)), persons, 1)
+            local.close()
+        monkeypatch.setenv("COSMOS_CONN", server.connection_string)
+        monkeypatch.setenv("BUS_CONN", "Endpoint=sb://localhost;SharedAccessKeyName=k;SharedAccessKey=c2VjcmV0")
+        monkeypatch.setenv("CLIENT_FLOW_DOMAIN", "tests.support.newer:domain")
+        with closing(open_runtime(Settings())) as runtime:
+            shares = shares_of(Share(1, 1), processes)
+            *_, done = walk_side_by_side(runtime, Purpose.FOLD, shares, max_rate=rate)
+    assert (done.clients, done.failed, done.done) == (persons, 0, True)
+    assert max(units for _, units in spending.spent) <= rate / processes, "more at once than a second's worth"
+    spending.check(rate, processes)
