@@ -17,12 +17,16 @@ from eventstore import ClientPage, SqliteCheckpointStore, StoreUnavailableError
 from projections import (
     Passed,
     Projector,
+    Prunable,
+    Purpose,
     Rebuild,
     Served,
     SqlitePredecessors,
     SqliteProjectionStore,
     UnknownClientError,
+    prune,
 )
+from projections.announcing import announce
 from tests.projections import test_generations as generations_hold
 from tests.projections import test_pruning as pruning_holds
 from tests.support.clients import Contacted, Graded
@@ -51,13 +55,43 @@ def a_rebuild_that_dies_goes_on(pair: Pair) -> None:
     assert len(new.store.client_ids()) == 120
 
 
-def everybody_removed_is_complete(pair: Pair) -> None:
-    """As the test of pruning, on a hundred and twenty clients."""
-    old, _ = pair
+def who_was_overtaken_does_not_say_it_announced(pair: Pair) -> None:
+    """Old code announces an event before the difference could be told; the sweep tells what differs from there."""
+    old, new = pair
+    old.tell("1", Graded(segment="a"))
+    old.catch_up("1")
+    walked(new)
+
+    def overtake() -> None:
+        old.tell("1", Contacted(email="x"))
+        old.catch_up("1")
+
+    store = Interposed(new.store, before_commit=once(overtake))
+    projector, purpose = new.projector(), Purpose.PUBLISH_DIFFERENCES
+    *_, done = Rebuild(projector, store, new.predecessors, new.feed, new.checkpoints, purpose).walk()
+    assert done.announced == 0
+    new.follower().sweep()
+    assert [(entry.seq, set(entry.contents)) for entry in new.outbox("1")] == [
+        (1, {"root"}),
+        (2, {"contact"}),
+        (3, {"root"}),
+    ]
+
+
+def who_fell_behind_meanwhile_keeps_its_record(pair: Pair) -> None:
+    """Old code that still runs against all advice makes a client incomplete after the first look."""
+    old, new = pair
     for number in range(120):
-        old.tell(str(number), Graded(segment="a"), Contacted(email="x"))
+        old.tell(str(number), Graded(segment="a"))
     old.follower().sweep()
-    pruning_holds.test_nothing_is_removed_before_everybody_is_there(pair)
+    walked(new)
+    removing = prune(new.store, new.predecessors)
+    next(removing)
+    late = old.store.client_ids()[-1]
+    old.tell(late, Graded(segment="b"))
+    old.catch_up(late)
+    list(removing)
+    assert old.store.client_ids() == [late]
 
 
 def cursors_are_not_copied(patch: pytest.MonkeyPatch, _: World) -> None:
@@ -119,12 +153,93 @@ def progress_is_stored_before_the_work(patch: pytest.MonkeyPatch, new: World) ->
     patch.setattr(new.events, "clients", eager)
 
 
+def progress_is_not_stored(patch: pytest.MonkeyPatch, new: World) -> None:
+    patch.setattr(SqliteCheckpointStore, "save", lambda *_: None)
+
+
+def a_rebuild_announces(patch: pytest.MonkeyPatch, _: World) -> None:
+    commit = Projector._commit
+
+    def aloud(self: Projector, loaded: Any, step: Any, *, silent: bool) -> Any:
+        return commit(self, loaded, step, silent=False)
+
+    patch.setattr(Projector, "_commit", aloud)
+
+
+def old_code_speaks_beside_newer(patch: pytest.MonkeyPatch, _: World) -> None:
+    def speaking(projection: Any, folded: Any, before: Any) -> Any:
+        return announce(projection, folded, before and before._replace(projection_version=projection.version))
+
+    patch.setattr(projections.projector, "announce", speaking)
+
+
+def announcing_is_not_taken_back(patch: pytest.MonkeyPatch, _: World) -> None:
+    def timid(projection: Any, folded: Any, before: Any) -> Any:
+        announcement = announce(projection, folded, before)
+        if announcement is None:
+            return None
+        told, entry = announcement
+        return told._replace(projection_version=projection.version + 1), entry
+
+    patch.setattr(projections.rebuild, "announce", timid)
+
+
+def transactions_have_no_bound(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(projections.rebuild, "_TOGETHER", 10**9)
+
+
+def lost_commits_are_not_noticed(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(Interposed, "commit", lambda self, commits: self._store.commit(commits) and commits)
+
+
 def differences_are_not_announced(patch: pytest.MonkeyPatch, _: World) -> None:
     patch.setattr(projections.rebuild, "announce", lambda *_: None)
 
 
 def nobody_looks_before_removing(patch: pytest.MonkeyPatch, _: World) -> None:
     patch.setattr(projections.pruning, "_is_complete", lambda *_: True)
+
+
+def nobody_looks_again_while_removing(patch: pytest.MonkeyPatch, _: World) -> None:
+    looked = projections.pruning.prunable
+
+    def blind(*arguments: Any, **options: Any) -> Prunable:
+        found = looked(*arguments, **options)
+        patch.setattr(projections.pruning, "_is_complete", lambda *_: True)
+        return found
+
+    patch.setattr(projections.pruning, "prunable", blind)
+
+
+def parked_counts_as_complete(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(projections.pruning, "_is_complete", lambda record, passed: record is not None and record.version > 0)
+
+
+def the_audit_goes_unasked(patch: pytest.MonkeyPatch, _: World) -> None:
+    remove = SqlitePredecessors.remove
+
+    def all_of_it(self: SqlitePredecessors, client_ids: Sequence[str], *, audit: bool) -> int:
+        return remove(self, client_ids, audit=True)
+
+    patch.setattr(SqlitePredecessors, "remove", all_of_it)
+
+
+def elsewhere(check: Callable[[Path], None]) -> Callable[[Pair], None]:
+    """A check that has data of its own."""
+    return lambda pair: check(pair[0].directory / "elsewhere")
+
+
+def on_many(check: Callable[[Pair], None]) -> Callable[[Pair], None]:
+    """A check of pruning, on the clients of its own fixture."""
+
+    def filled(pair: Pair) -> None:
+        old, _ = pair
+        for number in range(120):
+            old.tell(str(number), Graded(segment="a"), Contacted(email="x"))
+        old.follower().sweep()
+        check(pair)
+
+    return filled
 
 
 SABOTEURS: list[tuple[Sabotage, Callable[[Pair], None]]] = [
@@ -139,7 +254,16 @@ SABOTEURS: list[tuple[Sabotage, Callable[[Pair], None]]] = [
     (progress_is_stored_before_the_work, a_rebuild_that_dies_goes_on),
     (differences_are_not_announced, generations_hold.test_differences_are_announced_when_asked_for),
     (differences_are_not_announced, generations_hold.test_a_rollback_takes_announcing_back),
-    (nobody_looks_before_removing, everybody_removed_is_complete),
+    (progress_is_not_stored, generations_hold.test_an_interrupted_rebuild_goes_on),
+    (a_rebuild_announces, generations_hold.test_a_rebuild_brings_everybody_over_and_tells_nothing),
+    (old_code_speaks_beside_newer, generations_hold.test_a_rollback_takes_announcing_back),
+    (announcing_is_not_taken_back, generations_hold.test_a_rollback_takes_announcing_back),
+    (transactions_have_no_bound, generations_hold.test_what_others_wait_for_is_bounded),
+    (lost_commits_are_not_noticed, who_was_overtaken_does_not_say_it_announced),
+    (nobody_looks_before_removing, on_many(pruning_holds.test_nothing_is_removed_before_everybody_is_there)),
+    (nobody_looks_again_while_removing, who_fell_behind_meanwhile_keeps_its_record),
+    (parked_counts_as_complete, elsewhere(pruning_holds.test_parked_clients_are_not_complete)),
+    (the_audit_goes_unasked, on_many(pruning_holds.test_the_audit_stays_unless_it_is_asked_for)),
 ]
 
 
@@ -150,7 +274,14 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         yield old, new
 
 
-@pytest.mark.parametrize("check", [a_rebuild_that_dies_goes_on, everybody_removed_is_complete])
+@pytest.mark.parametrize(
+    "check",
+    [
+        a_rebuild_that_dies_goes_on,
+        who_was_overtaken_does_not_say_it_announced,
+        who_fell_behind_meanwhile_keeps_its_record,
+    ],
+)
 def test_with_every_safeguard_it_holds(pair: Pair, check: Callable[[Pair], None]) -> None:
     """The checks that are no tests elsewhere."""
     check(pair)
