@@ -1,6 +1,6 @@
 """Seals: any event changed, removed or cut since is found; a seal that was changed itself is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from eventstore import (
 )
 from eventstore.events import _hash
 from tests.support.events import emails
-from tests.support.vandal import SqliteScene
+from tests.support.vandal import SqliteScene, rechain
 
 EVENTS = 6
 NOW = "2026-01-31T12:00:00.000000Z"
@@ -133,11 +133,12 @@ def test_a_seal_that_cannot_be_finished_leaves_the_one_before(tmp_path: Path) ->
     path = tmp_path / "seal"
     written = write_seal(path, heads(3), sealed_at=NOW)
 
-    def dying() -> list[Sealed]:
+    def dying() -> Iterator[Sealed]:
+        yield from heads(2)
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        write_seal(path, (head for head in dying()), sealed_at=NOW)
+        write_seal(path, dying(), sealed_at=NOW)
     assert open_seal(path)[0] == written
 
 
@@ -173,3 +174,12 @@ def test_the_head_is_what_is_sealed(tmp_path: Path) -> None:
         assert check_sealed(scene.events, sealed) == []
         scene.remove_event("1", 3)
         assert [tuple(each) for each in check_sealed(scene.events, sealed)] == [(3, "missing")]
+
+
+def test_a_history_written_anew_is_found(tmp_path: Path) -> None:
+    """Every hash fits, but the last one is not the one that was sealed."""
+    with closing(SqliteScene(tmp_path)) as scene:
+        scene.events.append("1", emails(*range(3)), expected_version=ANY)
+        head = scene.events.head("1")
+        rechain(scene, "1", 2, lambda document: document.update(source="x"))
+        assert [tuple(each) for each in check_sealed(scene.events, Sealed("1", *head[:2]))] == [(3, "rewritten")]

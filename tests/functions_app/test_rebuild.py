@@ -1,5 +1,6 @@
 """The command rebuild: a new version of the rules on the data of the old one, and the way back."""
 
+import os
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -114,6 +115,26 @@ def test_workers_end_with_the_one_who_started_them(data: Path) -> None:
     process.communicate(timeout=PATIENCE)  # ends when the last process that holds the output has ended
     assert 0 < new.json("rebuild", "--status", code=3)["clients"] < PEOPLE
     assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
+
+
+def test_a_worker_that_is_lost_is_reported(data: Path) -> None:
+    """After SIGKILL of one of two, the command says what to do, and with the same numbers everybody gets there."""
+    new = CommandLine(data, NEWER)
+    process = new.start("rebuild", "--workers", 2, "--max-rate", 50)
+    wait_until("a page is done", lambda: new.json("rebuild", "--status", code=3)["clients"] > 0)
+    os.kill(workers_of(process.pid)[0], SIGKILL)
+    complaint, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "run the command again" in " ".join(complaint.split())
+    assert "Traceback" not in complaint
+    assert 0 < new.json("rebuild", "--status", code=3)["clients"] < PEOPLE
+    assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
+
+
+def workers_of(process: int) -> list[int]:
+    """The processes that share the work of a command."""
+    children = map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+    return [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def test_differences_and_the_way_back_are_told(data: Path) -> None:
