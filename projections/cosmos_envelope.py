@@ -19,8 +19,18 @@ class Envelopes:
 
     def document_id(self, kind: str, number: int = 0) -> str:
         """Id of a document; numbers have a fixed width, so that text order is their order."""
-        owner = self.generation if kind in {RECORD, AUDIT} else self.projection
-        return f"{owner}:{kind}:{number:012}" if kind in {AUDIT, OUTBOX} else f"{owner}:{kind}"
+        if kind in {AUDIT, OUTBOX}:
+            return f"{self.prefix(kind)}{number:012}"
+        return f"{self.generation if kind == RECORD else self.projection}:{kind}"
+
+    def prefix(self, kind: str) -> str:
+        """What the ids of all audit or outbox entries begin with."""
+        return f"{self.generation if kind == AUDIT else self.projection}:{kind}:"
+
+    def place(self, document_id: str) -> tuple[str, int]:
+        """Kind and number of a document."""
+        before, _, last = document_id.rpartition(":")
+        return (last, 0) if last in {RECORD, ANNOUNCED} else (before.rpartition(":")[2], int(last))
 
     def record(self, client_id: str, body: Document) -> Document:
         """A record, with whether it is parked."""

@@ -568,7 +568,28 @@ def test_a_field_beside_the_document_is_checked(scene: Scene) -> None:
     else:
         assert isinstance(scene, CosmosScene)
         scene.edit_beside("1", "audit", 5, put("touched", to=[]))
-        scene.edit_beside("1", "announced", 0, put("projection", to="nobody"))
-        expected = {("audit", 5, "touched"), ("announced", 0, "projection")}
+        expected = {("audit", 5, "touched")}
     assert {each.place for each in verifier(scene).verify("1").differences} == expected
     assert healer(scene).heal("1").left == ()
+
+
+@pytest.mark.cosmos_wire
+def test_a_document_is_found_whatever_it_says_it_is() -> None:
+    """What is beside the body decides who finds a document, but not whether it is verified and mended."""
+    envelope = ("kind", "projection", "generation")
+    fields = {
+        ("record", 0): (*envelope, "is_parked"),
+        ("announced", 0): envelope,
+        ("audit", 3): (*envelope, "version", "event_type", "source", "recorded_at", "touched"),
+        ("outbox", 2): (*envelope, "seq", "written_at"),
+    }
+    places = [(kind, number, field) for (kind, number), names in fields.items() for field in names]
+    with CosmosServer() as server, Containers(server) as containers:
+        scene = CosmosScene(containers)
+        told(scene, *each_client(len(places)))
+        before = scene.kept()
+        for client_id, (kind, number, field) in zip(each_client(len(places)), places, strict=True):
+            scene.edit_beside(client_id, kind, number, drop(field))
+            assert {each.place for each in verifier(scene).verify(client_id).differences} == {(kind, number, field)}
+            assert healer(scene).heal(client_id).left == ()
+        assert {place[1:] for place in changes(before, scene.kept())} == fields.keys()
