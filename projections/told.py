@@ -105,8 +105,9 @@ class Told:
         numbers = sorted(self._outbox)
         for number, entry in sorted(self._outbox.items()):
             stored = self._stored[OUTBOX, number]
-            if entry is None:
-                self._report.remove(stored, UNREADABLE)
+            before = self._known_before(number)
+            if entry is None or (before is None and not entry.contents):
+                self._report.remove(stored, UNREADABLE if entry is None else "tells nothing")
                 self._tell_all(number)
                 continue
             expected = entry._replace(
@@ -114,8 +115,9 @@ class Told:
             )
             if entry.projection_version == self._projection.version and entry.version in self._contents:
                 at_that_version = self._contents[entry.version]
-                contents = {name: at_that_version.get(name) for name in entry.contents if name in at_that_version}
-                expected = expected._replace(contents=contents)
+                news = set() if before is None else _differing(before, at_that_version)
+                names = sorted(at_that_version.keys() & (entry.contents.keys() | news))
+                expected = expected._replace(contents={name: at_that_version[name] for name in names})
             self._report.compare(OUTBOX, number, stored, outbox_document(expected))
         last = self._announced.seq if self._announced is not None else 0
         for number, following in pairwise([*numbers, last + 1]):
@@ -123,6 +125,15 @@ class Told:
             if following > number + 1 and not any(self._tells_all(each) for each in numbers if each > number):
                 self._report.add(OUTBOX, number + 1, WHOLE_DOCUMENT, NOT_THERE)
                 self._tell_all(last)
+
+    def _known_before(self, number: int) -> Mapping[str, Json] | None:
+        """What the world knew before an announcement; None if nobody can say any more."""
+        if number == 1:
+            return self._projection.layout.nothing
+        entry = self._outbox.get(number - 1)
+        if entry is None or entry.projection_version != self._projection.version:
+            return None
+        return self._contents.get(entry.version)
 
     def _tells_all(self, number: int) -> bool:
         entry = self._outbox[number]
@@ -132,3 +143,7 @@ class Told:
         seq = max(seq, self._announced.seq if self._announced else 0, self._heard, *self._outbox)
         names = dict.fromkeys(self._projection.layout.names, "")  # no content has this hash
         self.announce_from = Announced(seq, self._projection.version, self._until, names)
+
+
+def _differing(before: Mapping[str, Json], after: Mapping[str, Json]) -> set[str]:
+    return {name for name, content in after.items() if content_hash(content) != content_hash(before.get(name))}

@@ -209,6 +209,12 @@ DAMAGES: dict[str, Damage] = {
         edit("outbox", 2, put("contents", "root", "segment", to="z")), {("outbox", 2, "contents.root.segment")}
     ),
     "outbox of another client": Damage(edit("outbox", 2, put("client_id", to="2")), {("outbox", 2, "client_id")}),
+    "outbox tells nothing": Damage(
+        edit("outbox", 2, put("contents", to={})),
+        {("outbox", 2, W)},
+        written=TOLD_AGAIN,
+        gone=frozenset({("outbox", 2)}),
+    ),
     "outbox's predecessor": Damage(edit("outbox", 2, put("previous_seq", to=0)), {("outbox", 2, "previous_seq")}),
     "outbox unreadable": Damage(
         edit("outbox", 2, drop("contents")), {("outbox", 2, W)}, written=TOLD_AGAIN, gone=frozenset({("outbox", 2)})
@@ -318,6 +324,25 @@ def test_a_stale_announcement_state_is_noticed_by_what_was_heard(scene: Scene) -
     told(scene)
     found = verifier(scene, heard=lambda _: 5).verify("1").differences
     assert [each.place for each in found] == [("announced", 0, "seq")]
+
+
+def test_an_announcement_has_to_tell_all_that_is_new(scene: Scene) -> None:
+    """As long as the one before it waits as well, or there was none, it is known what that is."""
+    append(scene, "1", *FIRST)
+    catch_up(scene, "1")
+    append(scene, "1", *SECOND)
+    catch_up(scene, "1")
+    whole = pending(scene)
+    scene.edit("1", "outbox", 1, put("contents", to={}))
+    scene.edit("1", "outbox", 2, lambda document: document["contents"].pop("root"))
+    found = {each.place for each in verifier(scene).verify("1").differences}
+    assert found == {
+        ("outbox", 1, "contents.address"),
+        ("outbox", 1, "contents.contact"),
+        ("outbox", 2, "contents.root"),
+    }
+    assert healer(scene).heal("1").left == ()
+    assert pending(scene) == whole
 
 
 def pending(scene: Scene) -> list[OutboxEntry]:
