@@ -76,7 +76,7 @@ class Traffic:
 
 
 @contextmanager
-def crowd(place: Place, number: int = 3) -> Iterator[None]:
+def crowd(place: Place, number: int) -> Iterator[None]:
     """Traffic by several processes; it ends with the context, and so far no reader was served less than before.
 
     Raises:
