@@ -3,26 +3,16 @@
 In files, and on Cosmos DB: there a process also dies where the server has stored something and nobody heard of it.
 """
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from itertools import chain
-from math import ceil
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from projections import (
-    Commit,
-    Committed,
-    ProjectionStore,
-    Projector,
     Purpose,
-    Rebuild,
     Share,
     annul,
     load_progress,
@@ -32,21 +22,17 @@ from projections import (
 from tests.crash.rebuild_checks import check_commits, check_silence, contents, spoke, told, versions
 from tests.crash.rebuild_place import LONG, STUCK, Pair, Place, new_place, pair_at
 from tests.crash.rebuild_traffic import Traffic, crowd
+from tests.crash.rebuild_walk import KILLED, ended, go_on, start
 from tests.crash.rebuild_worker import COMMIT, CREATE, REMOVE, SAVE, UNSEEN_BATCH, UNSEEN_CREATE, UNSEEN_SAVE
 from tests.support.clients import NOON, Contacted, Graded, Scored, Tagged, fact
 from tests.support.generations import walked
-from tests.support.interposing import Interposed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.crash
 
-KILLED = -signal.SIGKILL
 BACKENDS = ("files", "cosmos")
 CROWD = {"files": 3, "cosmos": 1}
 """Processes of traffic; on Cosmos DB the test server's own share of the machine is to be left."""
-PORTION = 90
-"""Events of one commit at most."""
-EVERYBODY = Share(1, 1)
 
 Source = Callable[[str], Place]
 """What there is at first, by backend."""
@@ -115,54 +101,6 @@ def pair(source: Place, directory: Path) -> Iterator[Pair]:
     """Code of both versions on data of its own."""
     with source.copied(directory) as place, pair_at(place) as opened:
         yield opened
-
-
-def start(place: Place, job: str, point: str, crossing: int, share: Share = EVERYBODY) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.crash.rebuild_worker", place.address, job]
-    arguments = [*map(str, share), point, str(crossing)]
-    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ended(process: subprocess.Popen[str]) -> int:
-    """How a process ended."""
-    _, complaint = process.communicate(timeout=60)
-    assert process.returncode in {0, KILLED}, complaint
-    return process.returncode
-
-
-class Counting(Interposed):
-    """Notes of each client which events are in each commit that is stored."""
-
-    def __init__(self, store: ProjectionStore) -> None:
-        super().__init__(store)
-        self.commits: dict[str, list[list[int]]] = {}
-
-    def commit(self, commits: Sequence[Commit]) -> Sequence[Committed]:
-        stored = super().commit(commits)
-        for each, made in zip(commits, stored, strict=True):
-            if each.audit and made is not None:
-                self.commits.setdefault(each.record.client_id, []).append([entry.version for entry in each.audit])
-        return stored
-
-
-def go_on(pair: Pair, purpose: Purpose = Purpose.FOLD, share: Share = EVERYBODY) -> None:
-    """Take a walk up again: what was committed is not folded again, and the rest takes as few commits as it can."""
-    world = pair.new
-    before, counting = versions(world, pair.clients), Counting(world.store)
-    rebuild = Rebuild(
-        Projector(world.projection, world.events, counting),
-        counting,
-        world.predecessors,
-        world.feed,
-        world.checkpoints,
-        purpose,
-    )
-    *_, last = rebuild.walk(share)
-    assert (last.done, last.failed) == (True, 0)
-    for client_id, version in versions(world, pair.clients).items():
-        commits = counting.commits.get(client_id, [])
-        assert list(chain(*commits)) == list(range(before[client_id] + 1, version + 1))
-        assert len(commits) == ceil((version - before[client_id]) / PORTION)
 
 
 @pytest.mark.parametrize(("backend", "point", "crossing"), at(*COMMIT, *SAVE, unseen=UNSEEN_WRITES))
