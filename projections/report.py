@@ -28,7 +28,7 @@ class Report:
         elif not readable:
             self.add(kind, number, WHOLE_DOCUMENT, UNREADABLE)
         else:
-            found = self._comparison.differences(kind, number, stored.body, expected)
+            found = self._comparison.differences(stored, expected)
             self.differences += found
             for name in () if found else stored.beside:
                 self.add(kind, number, name, "beside the document differs from it")

@@ -8,7 +8,7 @@ import orjson
 
 from eventstore import SqliteDatabase, utc_text
 
-from .documents import Document
+from .documents import object_in
 from .ports import ANNOUNCED, AUDIT, OUTBOX, RECORD, Mend, StoredDocument
 from .rules import Projection
 
@@ -63,7 +63,7 @@ class SqliteDocumentStore:
                 names,
             ).fetchall()
         return [
-            StoredDocument(kind, number, found := _object(body), str(tag), _beside(parked, found))
+            StoredDocument(kind, number, body, str(tag), _beside(parked, body))
             for kind, number, body, tag, parked in sorted(rows, key=lambda row: row[1])
         ]
 
@@ -79,7 +79,7 @@ class SqliteDocumentStore:
                     names,
                 ).fetchall()
             for version, body, tag in rows:
-                yield StoredDocument(AUDIT, version, _object(body), f"{tag} {body}")
+                yield StoredDocument(AUDIT, version, body, f"{tag} {body}")
             if len(rows) < _PAGE:
                 return
             names["after"] = rows[-1][0]
@@ -134,14 +134,5 @@ class SqliteDocumentStore:
         }
 
 
-def _object(body: str) -> Document:
-    """The JSON object of a text; empty if it is none, which no document is."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _beside(parked: int | None, body: Document) -> tuple[str, ...]:
-    return () if parked is None or bool(parked) is (body.get("parked") is not None) else ("parked",)
+def _beside(parked: int | None, body: str) -> tuple[str, ...]:
+    return () if parked is None or bool(parked) is (object_in(body).get("parked") is not None) else ("parked",)
