@@ -3,9 +3,8 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from multiprocessing import get_context
 from random import Random
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from projections import Difference, Healer, Verifier, sweep_cursor
 
 from .runtime import Runtime, open_runtime
 from .settings import Settings
-from .workers import end_with_parent
+from .workers import end_with_parent, worker_processes
 
 _PAGE = 200  # clients of one portion of work
 _SIDE_BY_SIDE = 8  # requests at once, where each client is requests of its own
@@ -107,6 +106,7 @@ def verify_clients(
     Raises:
         FingerprintMismatchError: the code is not the one that projected, so everything would differ.
         StoreUnavailableError: a database is out of reach.
+        WorkerLostError: one of the processes was killed.
     """
     _ = runtime.projector
     until = projected_until(runtime)
@@ -166,10 +166,7 @@ def _portions(
             yield _portion(check, page, side_by_side=runtime.backend.projections.group == 1), page
         return
     environment = dict(runtime.settings.environment)
-    # Not forked: threads and connections of this process would come along half.
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_open, initargs=(environment, until, heal)
-    ) as pool:
+    with worker_processes(workers, _open, environment, until, heal) as pool:
         running: deque[tuple[Future[Portion], Sequence[str]]] = deque()
         for page in pages:
             running.append((pool.submit(_work, list(page)), page))

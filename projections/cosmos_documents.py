@@ -92,7 +92,9 @@ class CosmosDocumentStore:
         kind, body = document["kind"], document.get("body")
         body = body if isinstance(body, dict) else {}
         number = int(document["id"].rpartition(":")[2]) if kind in {AUDIT, OUTBOX} else 0
-        return StoredDocument(kind, number, orjson.dumps(body).decode(), document["_etag"], self._beside(document, body))
+        return StoredDocument(
+            kind, number, orjson.dumps(body).decode(), document["_etag"], self._beside(document, body)
+        )
 
     def _beside(self, document: Document, body: Document) -> tuple[str, ...]:
         """Fields beside the body that do not fit it; when an outbox entry was written stands nowhere else."""

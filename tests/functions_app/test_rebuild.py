@@ -16,6 +16,7 @@ from tests.support.waiting import PATIENCE, wait_until
 
 PEOPLE = 130
 NEWER = {"CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}
+LETHAL = {"CLIENT_FLOW_DOMAIN": "tests.support.lethal:domain"}
 
 
 @pytest.fixture
@@ -114,6 +115,15 @@ def test_workers_end_with_the_one_who_started_them(data: Path) -> None:
     process.communicate(timeout=PATIENCE)  # ends when the last process that holds the output has ended
     assert 0 < new.json("rebuild", "--status", code=3)["clients"] < PEOPLE
     assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
+
+
+def test_a_worker_that_is_killed_is_said(data: Path) -> None:
+    """In one line, by those who rebuild and by those who verify; the command that is run again does it all."""
+    lethal, new = CommandLine(data, LETHAL), CommandLine(data, NEWER)
+    assert "worker process ended" in lethal("rebuild", "--workers", 2, code=1).stderr
+    new("rebuild")
+    assert "worker process ended" in lethal("verify", "--workers", 2, code=1).stderr
+    assert new.json("verify", "--workers", 2)["clients"] == PEOPLE
 
 
 def test_differences_and_the_way_back_are_told(data: Path) -> None:
