@@ -28,7 +28,7 @@ _APPEND = 25.0  # ms, p99 during a rebuild
 _LONGEST = 250.0
 _QUIET = 5.0  # seconds of traffic without a rebuild
 _PACE = 0.01  # seconds between two events that come in meanwhile
-_TOGETHER = 1000  # clients held in memory while the old version projects
+_TOGETHER = 1000  # clients held in memory while the old version projects and publishes
 
 
 def figures(projected: Path, clients: int, rounds: int) -> Iterator[Figure]:
@@ -67,14 +67,18 @@ def figures(projected: Path, clients: int, rounds: int) -> Iterator[Figure]:
 
 @contextmanager
 def old_data(clients: int) -> Iterator[Path]:
-    """A data directory with so many clients, projected by the old version."""
+    """A data directory with so many clients, projected by the old version, and published."""
     with TemporaryDirectory() as name:
-        with closing(open_embedded(Path(name), sample)) as backend:
+        data = Path(name)
+        with closing(_old_version(data)) as runtime:
+            backend = runtime.backend
             fill(backend.events, clients)  # type: ignore[arg-type]  # the SQLite one
             projector = Projector(sample.projection, backend.events, backend.projections)
             for portion in in_portions(clients, _TOGETHER):
-                projector.catch_up_all({str(client + 1): Target(0) for client in portion})
-        yield Path(name)
+                ids = [str(client + 1) for client in portion]
+                projector.catch_up_all(dict.fromkeys(ids, Target(0)))
+                runtime.publisher.publish(ids)
+        yield data
 
 
 @contextmanager
@@ -82,6 +86,10 @@ def copied(source: Path) -> Iterator[Path]:
     """A copy of a data directory, to be changed."""
     with TemporaryDirectory() as name:
         yield Path(copytree(source, name, dirs_exist_ok=True))
+
+
+def _old_version(data: Path) -> Runtime:
+    return Runtime(sample, Settings({"CRM_URL": "", "MAILING_URL": ""}), open_embedded(data, sample))
 
 
 def _rebuild(data: Path, workers: int, clients: int) -> tuple[float, float]:
@@ -100,7 +108,7 @@ def _rebuild(data: Path, workers: int, clients: int) -> tuple[float, float]:
 def _traffic(data: Path, clients: int, beside: Future[Any], *, round_: int) -> tuple[list[float], list[float]]:
     """How long appending an event takes, and until it is published by the old version, in milliseconds."""
     appends, publishes = [], []
-    with closing(Runtime(sample, Settings({"CRM_URL": "", "MAILING_URL": ""}), open_embedded(data, sample))) as runtime:
+    with closing(_old_version(data)) as runtime:
         number = 0
         while not beside.done():
             client = str(1 + number % clients)
