@@ -51,6 +51,9 @@ class Portion(NamedTuple):
     differing: Sequence[Result]
 
 
+_Check = Callable[[Sequence[str]], Iterator[Result]]
+
+
 def all_clients(runtime: Runtime) -> Iterator[Sequence[str]]:
     """Every client once, a page at a time: those with events, then those of which only documents are left.
 
@@ -177,28 +180,26 @@ def _portions(
             yield future.result(), done
 
 
-def _portion(check: Callable[[str], Result], page: Sequence[str], *, side_by_side: bool) -> Portion:
+def _portion(check: _Check, page: Sequence[str], *, side_by_side: bool) -> Portion:
     if side_by_side:
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            results = list(pool.map(check, page))
+            results = list(pool.map(lambda client_id: next(check([client_id])), page))
     else:
-        results = [check(client_id) for client_id in page]
+        results = list(check(page))
     return Portion(len(page), sum(result.events for result in results), [each for each in results if each.found])
 
 
-def _checker(runtime: Runtime, until: str, *, heal: bool) -> Callable[[str], Result]:
+def _checker(runtime: Runtime, until: str, *, heal: bool) -> _Check:
     """What is done with each client."""
     backend, projection = runtime.backend, runtime.domain.projection
-
-    def heard(client_id: str) -> int:
-        return max((state.wanted for state in backend.deliveries.of_client(client_id)), default=0)
-
-    verifier = Verifier(projection, backend.events, backend.documents, projected_until=until, heard=heard)
+    verifier = Verifier(
+        projection, backend.events, backend.documents, projected_until=until, heard=backend.deliveries.wanted
+    )
     if not heal:
 
-        def look(client_id: str) -> Result:
-            verified = verifier.verify(client_id)
-            return Result(client_id, verified.events, verified.differences, verified.differences)
+        def look(client_ids: Sequence[str]) -> Iterator[Result]:
+            for verified in verifier.verify_all(client_ids):
+                yield Result(verified.client_id, verified.events, verified.differences, verified.differences)
 
         return look
     healer = Healer(projection, backend.events, backend.documents, verifier, runtime.projector)
@@ -214,10 +215,10 @@ def _checker(runtime: Runtime, until: str, *, heal: bool) -> Callable[[str], Res
                 runtime.deliverer.ring(integration.name, [client_id])
         return Result(client_id, healed.events, healed.found, healed.left)
 
-    return mend
+    return lambda client_ids: map(mend, client_ids)
 
 
-_check: Callable[[str], Result]  # of a worker process
+_check: _Check  # of a worker process
 _side_by_side = False
 
 

@@ -1,6 +1,6 @@
 """The documents of single clients on Cosmos DB, for checking and mending them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,15 +39,9 @@ class CosmosDocumentStore:
         self._envelopes = Envelopes(projection)
         self._clock = clock
 
-    def documents(self, client_id: str) -> Sequence[StoredDocument]:
-        """See `DocumentStore.documents`."""
-        found = self._query(
-            client_id,
-            "(c.kind = 'record' AND c.generation = @generation) "
-            "OR (c.kind IN ('announced', 'outbox') AND c.projection = @projection)",
-            projection=self._envelopes.projection,
-        )
-        return sorted(found, key=lambda document: document.number)
+    def documents(self, client_ids: Sequence[str]) -> Mapping[str, Sequence[StoredDocument]]:
+        """See `DocumentStore.documents`: a request for each client."""
+        return {client_id: self._documents(client_id) for client_id in client_ids}
 
     def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
         """See `DocumentStore.audit_documents`."""
@@ -82,6 +76,15 @@ class CosmosDocumentStore:
             if len(owners) == limit:
                 break
         return list(owners)
+
+    def _documents(self, client_id: str) -> list[StoredDocument]:
+        found = self._query(
+            client_id,
+            "(c.kind = 'record' AND c.generation = @generation) "
+            "OR (c.kind IN ('announced', 'outbox') AND c.projection = @projection)",
+            projection=self._envelopes.projection,
+        )
+        return sorted(found, key=lambda document: document.number)
 
     def _query(self, client_id: str, condition: str, **parameters: Any) -> Iterator[StoredDocument]:
         text = f"SELECT * FROM c WHERE {condition}"  # noqa: S608 - constant conditions

@@ -240,8 +240,8 @@ class Mend(NamedTuple):
 class DocumentStore(Protocol):
     """The documents of single clients in the generation of a projection's version, for checking and mending."""
 
-    def documents(self, client_id: str) -> Sequence[StoredDocument]:
-        """Record, announcement state and outbox entries by ascending seq."""
+    def documents(self, client_ids: Sequence[str]) -> Mapping[str, Sequence[StoredDocument]]:
+        """Record, announcement state and outbox entries by ascending seq, of each client."""
 
     def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
         """Audit entries by ascending version, fetched in pages as they are used."""

@@ -18,7 +18,8 @@ def shout(record: Person, event: ContactChanged) -> Person:
     """As the rule of this name in the next version, where the command itself runs it."""
     if parent_process() is not None:
         os.kill(os.getpid(), SIGKILL)
-    return newer.shout(record, event)
+    evolved: Person = newer.shout(record, event)
+    return evolved
 
 
 lethal.rules.update(

@@ -91,7 +91,7 @@ def tags(scene: Scene, client_id: str) -> dict[tuple[str, int], str]:
 
     return {
         (each.kind, each.number): tag(each)
-        for each in [*scene.documents.documents(client_id), *scene.documents.audit_documents(client_id)]
+        for each in [*scene.documents.documents([client_id])[client_id], *scene.documents.audit_documents(client_id)]
     }
 
 
