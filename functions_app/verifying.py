@@ -72,7 +72,8 @@ def all_clients(runtime: Runtime) -> Iterator[Sequence[str]]:
     after = ""
     while owners := runtime.backend.documents.owners(after=after, limit=_PAGE):
         after = owners[-1]
-        if orphans := [client_id for client_id in owners if runtime.backend.events.head(client_id).version == 0]:
+        known = runtime.backend.feed.known(owners)
+        if orphans := [client_id for client_id in owners if client_id not in known]:
             yield orphans
 
 
