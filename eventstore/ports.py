@@ -1,6 +1,6 @@
 """What the event store offers, whatever database is behind it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, NamedTuple, Protocol
@@ -133,6 +133,13 @@ class ClientDirectory(Protocol):
             partition: one of `partitions()`.
             after: cursor of the page before, however long ago; None starts at the beginning.
             limit: at most so many.
+
+        Raises:
+            StoreUnavailableError: the database is out of reach.
+        """
+
+    def known(self, client_ids: Sequence[str]) -> Collection[str]:
+        """Those of these clients that are in one of the partitions.
 
         Raises:
             StoreUnavailableError: the database is out of reach.

@@ -109,7 +109,7 @@ class WorkerLostError(FlowError):
     """A process that shared the work ended before its time, killed or out of memory."""
 
     def __init__(self) -> None:
-        super().__init__("A worker process ended before its time; run the command again, it goes on where it was.")
+        super().__init__("A worker process ended before its time, killed or out of memory; run the command again.")
 
 
 class ImportFileError(FlowError):

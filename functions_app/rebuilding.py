@@ -1,18 +1,15 @@
 """Rebuild the records of an application: in this process or in several, at a pace that leaves room for others."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import closing, contextmanager
-from multiprocessing import get_context
 
 from projections import Progress, Projector, Purpose, Rebuild, Share, load_progress
 
-from .errors import WorkerLostError
 from .pace import Pace, PacedReads
 from .runtime import Runtime, open_runtime
 from .settings import Settings
-from .workers import end_with_parent
+from .workers import worker_processes
 
 _LOOK = 0.5  # seconds between looks at what other processes have done
 
@@ -109,17 +106,14 @@ def walk_side_by_side(
         StoreUnavailableError: a database is out of reach; walk again.
     """
     rate = None if max_rate is None else max_rate / len(shares)
-    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+    with worker_processes(len(shares)) as pool:
         working = [pool.submit(_work, purpose, share, rate) for share in shares]
         while wait(working, timeout=_LOOK, return_when=FIRST_EXCEPTION).not_done:
             if any(future.done() and future.exception() for future in working):
                 break
             yield progress_of(runtime, purpose, shares)
-        try:
-            for future in working:
-                future.result()
-        except BrokenProcessPool:
-            raise WorkerLostError from None
+        for future in working:
+            future.result()
     yield progress_of(runtime, purpose, shares)
 
 

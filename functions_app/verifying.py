@@ -3,9 +3,8 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from multiprocessing import get_context
 from random import Random
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from projections import Difference, Healer, Verifier, sweep_cursor
 
 from .runtime import Runtime, open_runtime
 from .settings import Settings
-from .workers import end_with_parent
+from .workers import end_with_parent, worker_processes
 
 _PAGE = 200  # clients of one portion of work
 _SIDE_BY_SIDE = 8  # requests at once, where each client is requests of its own
@@ -52,6 +51,9 @@ class Portion(NamedTuple):
     differing: Sequence[Result]
 
 
+_Check = Callable[[Sequence[str]], Iterator[Result]]
+
+
 def all_clients(runtime: Runtime) -> Iterator[Sequence[str]]:
     """Every client once, a page at a time: those with events, then those of which only documents are left.
 
@@ -70,7 +72,8 @@ def all_clients(runtime: Runtime) -> Iterator[Sequence[str]]:
     after = ""
     while owners := runtime.backend.documents.owners(after=after, limit=_PAGE):
         after = owners[-1]
-        if orphans := [client_id for client_id in owners if runtime.backend.events.head(client_id).version == 0]:
+        known = runtime.backend.feed.known(owners)
+        if orphans := [client_id for client_id in owners if client_id not in known]:
             yield orphans
 
 
@@ -107,6 +110,7 @@ def verify_clients(
     Raises:
         FingerprintMismatchError: the code is not the one that projected, so everything would differ.
         StoreUnavailableError: a database is out of reach.
+        WorkerLostError: one of the processes was killed.
     """
     _ = runtime.projector
     until = projected_until(runtime)
@@ -166,10 +170,7 @@ def _portions(
             yield _portion(check, page, side_by_side=runtime.backend.projections.group == 1), page
         return
     environment = dict(runtime.settings.environment)
-    # Not forked: threads and connections of this process would come along half.
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_open, initargs=(environment, until, heal)
-    ) as pool:
+    with worker_processes(workers, _open, environment, until, heal) as pool:
         running: deque[tuple[Future[Portion], Sequence[str]]] = deque()
         for page in pages:
             running.append((pool.submit(_work, list(page)), page))
@@ -180,28 +181,26 @@ def _portions(
             yield future.result(), done
 
 
-def _portion(check: Callable[[str], Result], page: Sequence[str], *, side_by_side: bool) -> Portion:
+def _portion(check: _Check, page: Sequence[str], *, side_by_side: bool) -> Portion:
     if side_by_side:
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            results = list(pool.map(check, page))
+            results = list(pool.map(lambda client_id: next(check([client_id])), page))
     else:
-        results = [check(client_id) for client_id in page]
+        results = list(check(page))
     return Portion(len(page), sum(result.events for result in results), [each for each in results if each.found])
 
 
-def _checker(runtime: Runtime, until: str, *, heal: bool) -> Callable[[str], Result]:
+def _checker(runtime: Runtime, until: str, *, heal: bool) -> _Check:
     """What is done with each client."""
     backend, projection = runtime.backend, runtime.domain.projection
-
-    def heard(client_id: str) -> int:
-        return max((state.wanted for state in backend.deliveries.of_client(client_id)), default=0)
-
-    verifier = Verifier(projection, backend.events, backend.documents, projected_until=until, heard=heard)
+    verifier = Verifier(
+        projection, backend.events, backend.documents, projected_until=until, heard=backend.deliveries.wanted
+    )
     if not heal:
 
-        def look(client_id: str) -> Result:
-            verified = verifier.verify(client_id)
-            return Result(client_id, verified.events, verified.differences, verified.differences)
+        def look(client_ids: Sequence[str]) -> Iterator[Result]:
+            for verified in verifier.verify_all(client_ids):
+                yield Result(verified.client_id, verified.events, verified.differences, verified.differences)
 
         return look
     healer = Healer(projection, backend.events, backend.documents, verifier, runtime.projector)
@@ -217,10 +216,10 @@ def _checker(runtime: Runtime, until: str, *, heal: bool) -> Callable[[str], Res
                 runtime.deliverer.ring(integration.name, [client_id])
         return Result(client_id, healed.events, healed.found, healed.left)
 
-    return mend
+    return lambda client_ids: map(mend, client_ids)
 
 
-_check: Callable[[str], Result]  # of a worker process
+_check: _Check  # of a worker process
 _side_by_side = False
 
 

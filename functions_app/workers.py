@@ -1,8 +1,14 @@
 """Processes that share the work of a command."""
 
 import os
-from multiprocessing import parent_process
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
 from threading import Thread
+
+from .errors import WorkerLostError
 
 
 def end_with_parent() -> None:
@@ -19,3 +25,26 @@ def end_with_parent() -> None:
         os._exit(1)  # as after a kill of its own: what is stored is whole
 
     Thread(target=watch, name="end with parent", daemon=True).start()
+
+
+@contextmanager
+def worker_processes(
+    number: int, initializer: Callable[..., None] = end_with_parent, *arguments: object
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes for the work of a command.
+
+    Args:
+        number: how many.
+        initializer: what each calls before its work; one of its own has to call `end_with_parent`.
+        arguments: of the initializer.
+
+    Raises:
+        WorkerLostError: one of them was killed.
+    """
+    # Not forked: threads and connections of this process would come along half.
+    spawned = get_context("spawn")
+    with ProcessPoolExecutor(number, mp_context=spawned, initializer=initializer, initargs=arguments) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise WorkerLostError from None

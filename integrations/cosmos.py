@@ -116,6 +116,11 @@ class CosmosDeliveryStore:
         """See `DeliveryStore.of_client`."""
         return [_state(document) for document in self._states(client_id)]
 
+    def wanted(self, client_ids: Sequence[str]) -> Mapping[str, int]:
+        """See `DeliveryStore.wanted`: a request for each client."""
+        states = ((client_id, self.of_client(client_id)) for client_id in client_ids)
+        return {client_id: max(state.wanted for state in found) for client_id, found in states if found}
+
     def entries(
         self, client_id: str, *, integration: str | None = None, cursor: str | None = None, limit: int = 100
     ) -> LogPage:

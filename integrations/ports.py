@@ -158,6 +158,9 @@ class DeliveryStore(Protocol):
     def of_client(self, client_id: str) -> Sequence[DeliveryState]:
         """A client's states by ascending name of the integration."""
 
+    def wanted(self, client_ids: Sequence[str]) -> Mapping[str, int]:
+        """The highest seq that any integration wants of each client; clients of whom none wants one are left out."""
+
 
 class LogPage(NamedTuple):
     """Log entries, newest first, and the cursor that continues after them; None if there are no more."""

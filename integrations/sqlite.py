@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from eventstore import SqliteDatabase
 
 from .errors import InvalidLogCursorError
@@ -148,6 +150,16 @@ class SqliteDeliveryStore:
                 f"SELECT {_STATE} FROM deliveries WHERE client_id = ? ORDER BY integration", (client_id,)
             ).fetchall()
         return [_state(row) for row in rows]
+
+    def wanted(self, client_ids: Sequence[str]) -> Mapping[str, int]:
+        """See `DeliveryStore.wanted`: one query, however many clients."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT client_id, max(wanted) FROM deliveries "
+                "WHERE client_id IN (SELECT value FROM json_each(?)) GROUP BY client_id",
+                (orjson.dumps(client_ids).decode(),),
+            ).fetchall()
+        return dict(rows)
 
     def entries(
         self, client_id: str, *, integration: str | None = None, cursor: str | None = None, limit: int = 100

@@ -9,6 +9,7 @@ import orjson
 from eventstore import canonical_json
 
 from .documents import Document
+from .ports import StoredDocument
 from .record import ABSENT, ROOT, Json
 from .rules import Projection
 
@@ -62,13 +63,13 @@ class Comparison:
         fields = {name for sub_schema in layout.sub_schemas.values() for name in sub_schema.names}
         self._names = {*layout.names, *layout.root, *fields, ROOT, "*"} | _ENVELOPE
 
-    def differences(self, kind: str, number: int, stored: Document, expected: Document) -> list[Difference]:
+    def differences(self, stored: StoredDocument, expected: Document) -> list[Difference]:
         """The fields in which a stored document is not the expected one."""
-        if orjson.dumps(stored) == orjson.dumps(expected):  # nearly always, keys are in the same order
+        if stored.text == orjson.dumps(expected).decode():  # nearly always, keys are in the same order
             return []
         return [
-            Difference(kind, number, ".".join(path), _problem(was, wanted), was, wanted)
-            for path, was, wanted in self._compare(_by_place(stored), _by_place(expected), ())
+            Difference(stored.kind, stored.number, ".".join(path), _problem(was, wanted), was, wanted)
+            for path, was, wanted in self._compare(_by_place(stored.body), _by_place(expected), ())
         ]
 
     def _compare(

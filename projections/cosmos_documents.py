@@ -1,6 +1,6 @@
 """The documents of single clients on Cosmos DB, for checking and mending them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,16 +39,9 @@ class CosmosDocumentStore:
         self._envelopes = Envelopes(projection)
         self._clock = clock
 
-    def documents(self, client_id: str) -> Sequence[StoredDocument]:
-        """See `DocumentStore.documents`."""
-        found = self._query(
-            client_id,
-            "c.id IN (@record, @announced) OR STARTSWITH(c.id, @outbox)",
-            record=self._envelopes.document_id(RECORD),
-            announced=self._envelopes.document_id(ANNOUNCED),
-            outbox=self._envelopes.prefix(OUTBOX),
-        )
-        return sorted(found, key=lambda document: document.number)
+    def documents(self, client_ids: Sequence[str]) -> Mapping[str, Sequence[StoredDocument]]:
+        """See `DocumentStore.documents`: a request for each client."""
+        return {client_id: self._documents(client_id) for client_id in client_ids}
 
     def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
         """See `DocumentStore.audit_documents`."""
@@ -84,6 +77,16 @@ class CosmosDocumentStore:
                 break
         return list(owners)
 
+    def _documents(self, client_id: str) -> list[StoredDocument]:
+        found = self._query(
+            client_id,
+            "c.id IN (@record, @announced) OR STARTSWITH(c.id, @outbox)",
+            record=self._envelopes.document_id(RECORD),
+            announced=self._envelopes.document_id(ANNOUNCED),
+            outbox=self._envelopes.prefix(OUTBOX),
+        )
+        return sorted(found, key=lambda document: document.number)
+
     def _query(self, client_id: str, condition: str, **ids: str) -> Iterator[StoredDocument]:
         """Documents by their ids, which nobody can change: whatever else is wrong with them, they are found."""
         text = f"SELECT * FROM c WHERE {condition}"  # noqa: S608 - constant conditions
@@ -93,7 +96,8 @@ class CosmosDocumentStore:
         kind, number = self._envelopes.place(document["id"])
         body = document.get("body")
         body = body if isinstance(body, dict) else {}
-        return StoredDocument(kind, number, body, document["_etag"], self._beside(kind, document, body))
+        text = orjson.dumps(body).decode()
+        return StoredDocument(kind, number, text, document["_etag"], self._beside(kind, document, body))
 
     def _beside(self, kind: str, document: Document, body: Document) -> tuple[str, ...]:
         """Fields beside the body that do not fit it; when an outbox entry was written stands nowhere else."""

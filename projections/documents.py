@@ -2,9 +2,20 @@
 
 from typing import Any
 
+import orjson
+
 from .record import ABSENT, Announced, Assertion, AuditEntry, FieldChange, OutboxEntry, Parked, Record
 
 Document = dict[str, Any]
+
+
+def object_in(text: str) -> Document:
+    """The JSON object of a text; empty if it is none, which no document is."""
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def record_document(record: Record) -> Document:

@@ -18,8 +18,6 @@ from .stored import record_in
 from .told import Told
 
 EVENT = "event"
-MOST = 500
-"""Mends of one look; healing looks again for the rest."""
 
 _BEHIND = "is behind the events, which every sweep has passed"
 _EVENT_PROBLEMS = {
@@ -134,7 +132,7 @@ class Look:
         return self._seen(folded)
 
     def _seen(self, folded: Folded | None, stands: int | None = None) -> Seen:
-        differences, mends = tuple(self._report.differences), tuple(self._report.mends[:MOST])
+        differences, mends = tuple(self._report.differences), tuple(self._report.mends)
         return Seen(self._chain.version, folded, differences, mends, self._told.announce_from, stands)
 
     # --- the events --------------------------------------------------------------------------------------------------

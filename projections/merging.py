@@ -110,7 +110,7 @@ def _merge_fields(
 ) -> list[FieldChange]:
     """Merge the values `new` of a sub-schema into `kept`, and who said them into `said`; returns what changed."""
     changes = []
-    for field in {*asserted, *new, *kept}:
+    for field in dict.fromkeys((*kept, *new, *asserted)):  # in the same order in every process
         was, value = kept.get(field, ABSENT), new.get(field, ABSENT)
         differs = value is not was and (value != was or _differ_in_type(value, was))
         if not (differs or field in asserted):

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 
 from eventstore import StoreRefusedError
 
-from .documents import Document
+from .documents import Document, object_in
 from .record import Announced, AuditEntry, OutboxEntry, Record
 
 
@@ -204,16 +204,21 @@ class StoredDocument(NamedTuple):
     Attributes:
         kind: `RECORD`, `ANNOUNCED`, `AUDIT` or `OUTBOX`.
         number: version of an audit entry, seq of an outbox entry, 0 for the others.
-        body: the JSON object, in the form of `documents.py` if nothing is wrong.
+        text: its JSON.
         tag: changes with every write of it.
         beside: names of fields beside the body, kept for searching, that are not what the body says.
     """
 
     kind: str
     number: int
-    body: Document
+    text: str
     tag: str
     beside: tuple[str, ...] = ()
+
+    @property
+    def body(self) -> Document:
+        """The JSON object, in the form of `documents.py` if nothing is wrong; empty if the text is none."""
+        return object_in(self.text)
 
 
 class Mend(NamedTuple):
@@ -235,8 +240,8 @@ class Mend(NamedTuple):
 class DocumentStore(Protocol):
     """The documents of single clients in the generation of a projection's version, for checking and mending."""
 
-    def documents(self, client_id: str) -> Sequence[StoredDocument]:
-        """Record, announcement state and outbox entries by ascending seq."""
+    def documents(self, client_ids: Sequence[str]) -> Mapping[str, Sequence[StoredDocument]]:
+        """Record, announcement state and outbox entries by ascending seq, of each client."""
 
     def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
         """Audit entries by ascending version, fetched in pages as they are used."""

@@ -5,9 +5,12 @@ from .documents import Document
 from .ports import Mend, StoredDocument
 from .record import Json
 
+MOST = 500
+"""Mends of one look, which hold documents; healing looks again for the rest."""
+
 
 class Report:
-    """Collects differences and mends.
+    """Collects differences, and the first mends.
 
     Args:
         comparison: of documents.
@@ -28,17 +31,17 @@ class Report:
         elif not readable:
             self.add(kind, number, WHOLE_DOCUMENT, UNREADABLE)
         else:
-            found = self._comparison.differences(kind, number, stored.body, expected)
+            found = self._comparison.differences(stored, expected)
             self.differences += found
             for name in () if found else stored.beside:
                 self.add(kind, number, name, "beside the document differs from it")
         if len(self.differences) > before:
-            self.mends.append(Mend(kind, number, expected, stored.tag if stored else None))
+            self._mend(Mend(kind, number, expected, stored.tag if stored else None))
 
     def remove(self, stored: StoredDocument, why: str) -> None:
         """Take a document that should not be there."""
         self.add(stored.kind, stored.number, WHOLE_DOCUMENT, f"{NOT_EXPECTED}: {why}")
-        self.mends.append(Mend(stored.kind, stored.number, None, stored.tag))
+        self._mend(Mend(stored.kind, stored.number, None, stored.tag))
 
     def add(self, kind: str, number: int, path: str, problem: str, *values: Json) -> None:
         """Take a difference that no rewriting mends; with the stored and the expected value, if there are some."""
@@ -48,3 +51,7 @@ class Report:
         """Drop what was found of documents of a kind from a number on."""
         self.differences = [each for each in self.differences if each.kind != kind or each.number < first]
         self.mends = [each for each in self.mends if each.kind != kind or each.number < first]
+
+    def _mend(self, mend: Mend) -> None:
+        if len(self.mends) < MOST:
+            self.mends.append(mend)

@@ -1,14 +1,15 @@
 """The documents of single clients in the SQLite file `projections.db`, for checking and mending them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import orjson
 
 from eventstore import SqliteDatabase, utc_text
 
-from .documents import Document
+from .documents import object_in
 from .ports import ANNOUNCED, AUDIT, OUTBOX, RECORD, Mend, StoredDocument
 from .rules import Projection
 
@@ -19,7 +20,14 @@ _KEYS = {
     AUDIT: ("audit", "generation = :generation AND client_id = :client_id AND version = :number"),
     OUTBOX: ("outbox", "projection = :projection AND client_id = :client_id AND seq = :number"),
 }
-_TAG = "coalesce((SELECT tag FROM records WHERE generation = :generation AND client_id = :client_id), 0)"
+_NUMBER = itemgetter(2)  # of a row of documents
+
+
+def _record_tag(client_id: str) -> str:
+    return f"coalesce((SELECT tag FROM records WHERE generation = :generation AND client_id = {client_id}), 0)"
+
+
+_TAG = _record_tag(":client_id")
 # Audit and outbox have no tags of their own; nobody writes them without the record.
 _TAGS = {RECORD: "tag", ANNOUNCED: "tag", AUDIT: f"{_TAG} || ' ' || body", OUTBOX: f"{_TAG} || ' ' || body"}
 _WRITES = {
@@ -51,21 +59,24 @@ class SqliteDocumentStore:
         self._names = {"projection": projection.name, "generation": projection.generation}
         self._clock = clock
 
-    def documents(self, client_id: str) -> Sequence[StoredDocument]:
-        """See `DocumentStore.documents`."""
-        names = {**self._names, "client_id": client_id}
+    def documents(self, client_ids: Sequence[str]) -> Mapping[str, Sequence[StoredDocument]]:
+        """See `DocumentStore.documents`: one query, however many clients."""
+        names = {**self._names, "client_ids": orjson.dumps(client_ids).decode()}
+        these = "client_id IN (SELECT value FROM json_each(:client_ids))"
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT 'record', 0, body, tag, parked FROM records WHERE {_KEYS[RECORD][1]} "
-                f"UNION ALL SELECT 'announced', 0, body, tag, NULL FROM announced WHERE {_KEYS[ANNOUNCED][1]} "
-                f"UNION ALL SELECT 'outbox', seq, body, {_TAGS[OUTBOX]}, NULL FROM outbox "
-                "WHERE projection = :projection AND client_id = :client_id",
+                "SELECT client_id, 'record', 0, body, tag, parked FROM records "
+                f"WHERE generation = :generation AND {these} "
+                "UNION ALL SELECT client_id, 'announced', 0, body, tag, NULL FROM announced "
+                f"WHERE projection = :projection AND {these} "
+                f"UNION ALL SELECT client_id, 'outbox', seq, body, {_record_tag('outbox.client_id')} || ' ' || body, NULL FROM outbox "
+                f"WHERE projection = :projection AND {these}",
                 names,
             ).fetchall()
-        return [
-            StoredDocument(kind, number, found := _object(body), str(tag), _beside(parked, found))
-            for kind, number, body, tag, parked in sorted(rows, key=lambda row: row[1])
-        ]
+        found: dict[str, list[StoredDocument]] = {client_id: [] for client_id in client_ids}
+        for client_id, kind, number, body, tag, parked in sorted(rows, key=_NUMBER):
+            found[client_id].append(StoredDocument(kind, number, body, str(tag), _beside(parked, body)))
+        return found
 
     def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
         """See `DocumentStore.audit_documents`."""
@@ -79,7 +90,7 @@ class SqliteDocumentStore:
                     names,
                 ).fetchall()
             for version, body, tag in rows:
-                yield StoredDocument(AUDIT, version, _object(body), f"{tag} {body}")
+                yield StoredDocument(AUDIT, version, body, f"{tag} {body}")
             if len(rows) < _PAGE:
                 return
             names["after"] = rows[-1][0]
@@ -134,14 +145,5 @@ class SqliteDocumentStore:
         }
 
 
-def _object(body: str) -> Document:
-    """The JSON object of a text; empty if it is none, which no document is."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _beside(parked: int | None, body: Document) -> tuple[str, ...]:
-    return () if parked is None or bool(parked) is (body.get("parked") is not None) else ("parked",)
+def _beside(parked: int | None, body: str) -> tuple[str, ...]:
+    return () if parked is None or bool(parked) is (object_in(body).get("parked") is not None) else ("parked",)

@@ -6,7 +6,7 @@ stands, so clients that are parked or on their way are no trouble. What is found
 reported, since a commit may have come in between.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eventstore import EventStore
@@ -20,6 +20,7 @@ from .record import Announced
 from .rules import Projection
 
 _LOOKS = 5  # at a client that keeps moving
+_TOGETHER = 20  # clients whose documents are held in memory
 
 
 class Verified(NamedTuple):
@@ -53,7 +54,8 @@ class Verifier:
         documents: what is to be checked.
         projected_until: events recorded before this time (UTC text form) should be folded; a record that lacks one is
             reported. Empty if nothing is known of how far the projector is.
-        heard: the highest number under which anybody was told of a client; an announcement state below it is stale.
+        heard: the highest number under which anybody was told of each of some clients, who are left out if nobody was;
+            an announcement state below it is stale.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Verifier:
         documents: DocumentStore,
         *,
         projected_until: str = "",
-        heard: Callable[[str], int] = lambda _: 0,
+        heard: Callable[[Sequence[str]], Mapping[str, int]] = lambda _: {},
     ) -> None:
         fingerprint = code_fingerprint(projection)
         self._against = Against(projection, events, Comparison(projection), fingerprint, projected_until)
@@ -77,30 +79,43 @@ class Verifier:
             InvalidClientIdError: the text is no client id.
             StoreUnavailableError: a database is out of reach.
         """
-        stored, seen = self._look(client_id)
+        return next(self.verify_all([client_id]))
+
+    def verify_all(self, client_ids: Sequence[str]) -> Iterator[Verified]:
+        """As `verify`, for many clients, whose documents are read several clients at a time."""
+        for start in range(0, len(client_ids), _TOGETHER):
+            for client_id, (heard, stored) in self._read(client_ids[start : start + _TOGETHER]).items():
+                yield self._verify(client_id, heard, stored)
+
+    def _read(self, client_ids: Sequence[str]) -> dict[str, tuple[int, Sequence[StoredDocument]]]:
+        """What anybody heard of each client, and its documents but the audit."""
+        heard, stored = self._heard(client_ids), self._documents.documents(client_ids)
+        return {client_id: (heard.get(client_id, 0), stored[client_id]) for client_id in client_ids}
+
+    def _verify(self, client_id: str, heard: int, stored: Sequence[StoredDocument]) -> Verified:
+        seen = self._look(client_id, heard, stored)
         lasting, tags = seen.differences, _tags(stored)
         for _ in range(_LOOKS):
             if not lasting:
                 break
             before, tags_before = {each.place for each in lasting}, tags
-            stored, seen = self._look(client_id)
+            heard, stored = self._read([client_id])[client_id]
+            seen = self._look(client_id, heard, stored)
             lasting, tags = tuple(each for each in seen.differences if each.place in before), _tags(stored)
             if tags == tags_before:
                 break
         announced_tag = next((each.tag for each in stored if each.kind == ANNOUNCED), None)
         return Verified(client_id, seen.events, lasting, seen.mends, seen.announced, announced_tag, seen.folded)
 
-    def _look(self, client_id: str) -> tuple[list[StoredDocument], Seen]:
-        heard, stored = self._heard(client_id), list(self._documents.documents(client_id))
-
+    def _look(self, client_id: str, heard: int, stored: Sequence[StoredDocument]) -> Seen:
         def look(stands: int | None) -> Seen:
             audit = self._documents.audit_documents(client_id)
             return Look(self._against, client_id, stored, audit, heard=heard, stands=stands)()
 
         seen = look(None)
-        return stored, seen if seen.stands is None else look(seen.stands)
+        return seen if seen.stands is None else look(seen.stands)
 
 
-def _tags(stored: list[StoredDocument]) -> list[tuple[str, str]]:
+def _tags(stored: Sequence[StoredDocument]) -> list[tuple[str, str]]:
     """What changes with every commit."""
     return [(each.kind, each.tag) for each in stored if each.kind in {RECORD, ANNOUNCED}]

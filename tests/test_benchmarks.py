@@ -23,6 +23,7 @@ def test_every_line_is_a_figure(tmp_path: Path) -> None:
         "project",
         "refold",
         "rebuild",
+        "verify",
         "receiver",
         "topic",
         "p99",

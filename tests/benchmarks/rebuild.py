@@ -20,7 +20,7 @@ from functions_app.settings import Settings
 from projections import Progress, Projector, Purpose, Share, Target
 from tests.support.newer import domain as newer
 
-from .harness import Figure, compared, limited
+from .harness import Figure, compared, in_portions, limited
 from .workload import PER_CLIENT, event_data, fill
 
 _MEMORY = 200.0  # MB of a process
@@ -28,53 +28,68 @@ _APPEND = 25.0  # ms, p99 during a rebuild
 _LONGEST = 250.0
 _QUIET = 5.0  # seconds of traffic without a rebuild
 _PACE = 0.01  # seconds between two events that come in meanwhile
+_TOGETHER = 1000  # clients held in memory while the old version projects and publishes
 
 
-def figures(clients: int, rounds: int) -> Iterator[Figure]:
-    """One worker, two, and one beside live traffic; each on data of its own that the old version projected."""
-    with TemporaryDirectory() as name:
-        projected = Path(name) / "projected"
-        with closing(open_embedded(projected, sample)) as backend:
-            fill(backend.events, clients)  # type: ignore[arg-type]  # the SQLite one
-            Projector(sample.projection, backend.events, backend.projections).catch_up_all(
-                {str(client + 1): Target(0) for client in range(clients)}
-            )
-        one: list[float] = []
-        two: list[float] = []
-        peaks: list[float] = []
-        quiet: list[tuple[list[float], list[float]]] = []
-        busy: list[tuple[list[float], list[float]]] = []
-        for number in range(rounds):
-            for workers, rates in ((1, one), (2, two)):
-                with _copy(projected, Path(name) / f"{number}-{workers}") as data:
-                    rate, peak = _rebuild(data, workers, clients)
-                    rates.append(rate)
-                    peaks.append(peak)
-            with _copy(projected, Path(name) / f"{number}-live") as data, ThreadPoolExecutor(1) as beside:
-                quiet.append(_traffic(data, clients, beside.submit(time.sleep, _QUIET), round_=2 * number))
-                rebuilding = beside.submit(_rebuild, data, 1, clients)
-                busy.append(_traffic(data, clients, rebuilding, round_=2 * number + 1))
-                rebuilding.result()
-        events = f"{clients * PER_CLIENT:,} events"
-        yield compared(f"rebuild, 2 workers, {events}", two, "events/s", ("1 worker", one), 1.3)
-        yield limited("peak memory of a rebuilding process", max(peaks), "MB", _MEMORY)
-        appends, publishes = [max(map(_p99, [each[place] for each in busy])) for place in (0, 1)]
-        yield limited("append beside a rebuild, p99", appends, "ms", _APPEND)
-        yield limited("append beside a rebuild, longest", max(max(each[0]) for each in busy), "ms", _LONGEST)
-        yield compared(
-            "publish lag without a rebuild, p99",
-            [_p99(each[1]) for each in quiet],
-            "ms",
-            ("beside a rebuild", [_p99(each[1]) for each in busy]),
-            0.5,
-        )
-        yield Figure("publish lag beside a rebuild, p99", publishes, "ms")
+def figures(projected: Path, clients: int, rounds: int) -> Iterator[Figure]:
+    """One worker, two, and one beside live traffic; each on a copy of data that the old version projected."""
+    one: list[float] = []
+    two: list[float] = []
+    peaks: list[float] = []
+    quiet: list[tuple[list[float], list[float]]] = []
+    busy: list[tuple[list[float], list[float]]] = []
+    for number in range(rounds):
+        for workers, rates in ((1, one), (2, two)):
+            with copied(projected) as data:
+                rate, peak = _rebuild(data, workers, clients)
+                rates.append(rate)
+                peaks.append(peak)
+        with copied(projected) as data, ThreadPoolExecutor(1) as beside:
+            quiet.append(_traffic(data, clients, beside.submit(time.sleep, _QUIET), round_=2 * number))
+            rebuilding = beside.submit(_rebuild, data, 1, clients)
+            busy.append(_traffic(data, clients, rebuilding, round_=2 * number + 1))
+            rebuilding.result()
+    events = f"{clients * PER_CLIENT:,} events"
+    yield compared(f"rebuild, 2 workers, {events}", two, "events/s", ("1 worker", one), 1.3)
+    yield limited("peak memory of a rebuilding process", max(peaks), "MB", _MEMORY)
+    appends, publishes = [max(map(_p99, [each[place] for each in busy])) for place in (0, 1)]
+    yield limited("append beside a rebuild, p99", appends, "ms", _APPEND)
+    yield limited("append beside a rebuild, longest", max(max(each[0]) for each in busy), "ms", _LONGEST)
+    yield compared(
+        "publish lag without a rebuild, p99",
+        [_p99(each[1]) for each in quiet],
+        "ms",
+        ("beside a rebuild", [_p99(each[1]) for each in busy]),
+        0.5,
+    )
+    yield Figure("publish lag beside a rebuild, p99", publishes, "ms")
 
 
 @contextmanager
-def _copy(source: Path, target: Path) -> Iterator[Path]:
-    copytree(source, target)
-    yield target
+def old_data(clients: int) -> Iterator[Path]:
+    """A data directory with so many clients, projected by the old version, and published."""
+    with TemporaryDirectory() as name:
+        data = Path(name)
+        with closing(_old_version(data)) as runtime:
+            backend = runtime.backend
+            fill(backend.events, clients)  # type: ignore[arg-type]  # the SQLite one
+            projector = Projector(sample.projection, backend.events, backend.projections)
+            for portion in in_portions(clients, _TOGETHER):
+                ids = [str(client + 1) for client in portion]
+                projector.catch_up_all(dict.fromkeys(ids, Target(0)))
+                runtime.publisher.publish(ids)
+        yield data
+
+
+@contextmanager
+def copied(source: Path) -> Iterator[Path]:
+    """A copy of a data directory, to be changed."""
+    with TemporaryDirectory() as name:
+        yield Path(copytree(source, name, dirs_exist_ok=True))
+
+
+def _old_version(data: Path) -> Runtime:
+    return Runtime(sample, Settings({"CRM_URL": "", "MAILING_URL": ""}), open_embedded(data, sample))
 
 
 def _rebuild(data: Path, workers: int, clients: int) -> tuple[float, float]:
@@ -93,7 +108,7 @@ def _rebuild(data: Path, workers: int, clients: int) -> tuple[float, float]:
 def _traffic(data: Path, clients: int, beside: Future[Any], *, round_: int) -> tuple[list[float], list[float]]:
     """How long appending an event takes, and until it is published by the old version, in milliseconds."""
     appends, publishes = [], []
-    with closing(Runtime(sample, Settings({"CRM_URL": "", "MAILING_URL": ""}), open_embedded(data, sample))) as runtime:
+    with closing(_old_version(data)) as runtime:
         number = 0
         while not beside.done():
             client = str(1 + number % clients)

@@ -69,6 +69,11 @@ class ClientDirectoryContract:
             clients = [client_id for page in walk(filled, partition, 1000) for client_id in page]
             assert filled.count_clients(partition) == len(clients)
 
+    def test_clients_without_events_are_not_known(self, filled: ListingStore) -> None:
+        """Asked for some at once, whatever partitions they are in."""
+        assert set(filled.known([*CLIENTS, "nobody", "c"])) == set(CLIENTS)
+        assert not filled.known([])
+
     def test_a_cursor_continues_where_its_page_ended(self, filled: ListingStore) -> None:
         """The same cursor gives the same clients again, also after events of clients that are listed."""
         for partition in filled.partitions():

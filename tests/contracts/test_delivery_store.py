@@ -63,6 +63,14 @@ class DeliveryStoreContract:
             DeliveryState("c1", "mailing", wanted=2, due_at=NOON),
         ]
 
+    def test_what_is_wanted_is_told_of_many_clients(self, store: AllStores) -> None:
+        """The highest number among a client's integrations; who was never announced is left out."""
+        store.raise_wanted("c1", {"crm": 3, "mailing": 2}, at=NOON)
+        store.raise_wanted("c2", {"mailing": 1}, at=NOON)
+        store.raise_wanted("c3", {"crm": 9}, at=NOON)
+        assert store.wanted(["c2", "c1", "nobody"]) == {"c1": 3, "c2": 1}
+        assert store.wanted([]) == {}
+
     def test_wanted_is_never_lowered(self, store: AllStores) -> None:
         """An older or repeated announcement changes nothing, not even the tag."""
         store.raise_wanted("c1", {"crm": 3}, at=NOON)

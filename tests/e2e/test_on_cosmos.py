@@ -299,7 +299,7 @@ def test_an_application_on_cosmos_verifies_and_seals(
     write_seal(tmp_path / "seal", heads, sealed_at="2026-01-31T12:00:00.000000Z")
     assert [check_sealed(runtime.backend.events, sealed) for sealed in open_seal(tmp_path / "seal")[1]] == [[], []]
 
-    record = runtime.backend.documents.documents("7")[0]
+    record = runtime.backend.documents.documents(["7"])["7"][0]
     wrong = {**record.body, "values": {}}
     assert runtime.backend.documents.mend("7", [Mend("record", 0, wrong, record.tag)])
     (spoilt,) = [result for portion in verify_clients(runtime, [["6", "7"]], heal=True) for result in portion.differing]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eventstore import RecordedEvent, SqliteEventStore, open_events
-from functions_app import rebuilding
+from functions_app import rebuilding, workers
 from functions_app.azure_host import CONTAINERS
 from functions_app.embedded import open_embedded
 from functions_app.intake import Delivered
@@ -104,7 +104,7 @@ class Spending:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.spent: list[tuple[float, float]] = []
         self.clocks: list[Time] = []
-        patch.setattr(rebuilding, "ProcessPoolExecutor", Here)
+        patch.setattr(workers, "ProcessPoolExecutor", Here)
         patch.setattr(rebuilding, "Pace", self._pace)
 
     def _pace(self, rate: float) -> Pace:

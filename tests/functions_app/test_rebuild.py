@@ -1,6 +1,5 @@
 """The command rebuild: a new version of the rules on the data of the old one, and the way back."""
 
-import os
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -17,6 +16,7 @@ from tests.support.waiting import PATIENCE, wait_until
 
 PEOPLE = 130
 NEWER = {"CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}
+LETHAL = {"CLIENT_FLOW_DOMAIN": "tests.support.lethal:domain"}
 
 
 @pytest.fixture
@@ -117,24 +117,13 @@ def test_workers_end_with_the_one_who_started_them(data: Path) -> None:
     assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
 
 
-def test_a_worker_that_is_lost_is_reported(data: Path) -> None:
-    """After SIGKILL of one of two, the command says what to do, and with the same numbers everybody gets there."""
-    new = CommandLine(data, NEWER)
-    process = new.start("rebuild", "--workers", 2, "--max-rate", 50)
-    wait_until("a page is done", lambda: new.json("rebuild", "--status", code=3)["clients"] > 0)
-    os.kill(workers_of(process.pid)[0], SIGKILL)
-    complaint, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert "run the command again" in " ".join(complaint.split())
-    assert "Traceback" not in complaint
-    assert 0 < new.json("rebuild", "--status", code=3)["clients"] < PEOPLE
-    assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
-
-
-def workers_of(process: int) -> list[int]:
-    """The processes that share the work of a command."""
-    children = map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
-    return [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
+def test_a_worker_that_is_killed_is_said(data: Path) -> None:
+    """In one line, by those who rebuild and by those who verify; the command that is run again does it all."""
+    lethal, new = CommandLine(data, LETHAL), CommandLine(data, NEWER)
+    assert "worker process ended" in lethal("rebuild", "--workers", 2, code=1).stderr
+    new("rebuild")
+    assert "worker process ended" in lethal("verify", "--workers", 2, code=1).stderr
+    assert new.json("verify", "--workers", 2)["clients"] == PEOPLE
 
 
 def test_differences_and_the_way_back_are_told(data: Path) -> None:

@@ -54,6 +54,9 @@ class MortalStore:
     def of_client(self, client_id: str) -> Sequence[DeliveryState]:
         return self._store.of_client(client_id)
 
+    def wanted(self, client_ids: Sequence[str]) -> Mapping[str, int]:
+        return self._store.wanted(client_ids)
+
     def _around(self, name: str, work: Callable[[], Saved]) -> Saved:
         if self._point == f"before {name}":
             raise KilledError

@@ -314,7 +314,7 @@ def test_a_lost_announcement_state_tells_everything_above_what_was_heard(scene: 
     """Also what is gone meanwhile; under a number that no integration ignores as old."""
     told(scene)
     scene.remove("1", "announced", 0)
-    healer(scene, heard=lambda _: 7).heal("1")
+    healer(scene, heard=lambda _: {"1": 7}).heal("1")
     entry = pending(scene)[-1]
     assert (entry.seq, set(entry.contents)) == (8, {"contact", "address", "profile", "root"})
 
@@ -322,7 +322,7 @@ def test_a_lost_announcement_state_tells_everything_above_what_was_heard(scene: 
 def test_a_stale_announcement_state_is_noticed_by_what_was_heard(scene: Scene) -> None:
     """A restored state would give numbers that integrations ignore; what they know tells."""
     told(scene)
-    found = verifier(scene, heard=lambda _: 5).verify("1").differences
+    found = verifier(scene, heard=lambda _: {"1": 5}).verify("1").differences
     assert [each.place for each in found] == [("announced", 0, "seq")]
 
 
@@ -360,14 +360,14 @@ def test_of_many_documents_exactly_the_spoilt_ones_are_found_and_mended(scene: S
     ways = sorted(DAMAGES.values(), key=lambda way: not way.mended)
     victims = list(zip(ids[:: len(ids) // len(ways)], ways, strict=False))
     assert len(victims) == len(ways)
-    verify, heal = verifier(scene).verify, healer(scene).heal
+    verify_all, heal = verifier(scene).verify_all, healer(scene).heal
     lasting: dict[str, set[tuple[str, int, str]]] = {}
     for start in range(0, len(ways), 10):
         spoilt = dict(victims[start : start + 10])
         for client_id, way in spoilt.items():
             way.do(scene, client_id)
         before = scene.kept()
-        found = {client_id: {each.place for each in verify(client_id).differences} for client_id in ids}
+        found = {each.client_id: {difference.place for difference in each.differences} for each in verify_all(ids)}
         expected = lasting | {client_id: way.found for client_id, way in spoilt.items()}
         assert {client_id: places for client_id, places in found.items() if places} == expected
 
@@ -378,7 +378,7 @@ def test_of_many_documents_exactly_the_spoilt_ones_are_found_and_mended(scene: S
         after = scene.kept()
         assert changes(before, after) <= set().union(*(way.writable(each) for each, way in spoilt.items()))
         lasting |= {client_id: way.found for client_id, way in spoilt.items() if not way.mended}
-    assert {client_id for client_id in ids if verify(client_id).differences} == lasting.keys()
+    assert {each.client_id for each in verify_all(ids) if each.differences} == lasting.keys()
 
 
 # --- clients that are no trouble --------------------------------------------------------------------------------------
@@ -464,7 +464,7 @@ class LooksOnce(Verifier):
     """Reports what it sees first."""
 
     def verify(self, client_id: str) -> Verified:
-        _, seen = self._look(client_id)
+        seen = self._look(client_id, *self._read([client_id])[client_id])
         return Verified(client_id, seen.events, seen.differences, seen.mends, None, None, None)
 
 
@@ -503,7 +503,10 @@ class Regardless:
     def mend(self, client_id: str, mends: Sequence[Mend]) -> bool:
         present = {
             (each.kind, each.number): each.tag
-            for each in [*self._documents.documents(client_id), *self._documents.audit_documents(client_id)]
+            for each in [
+                *self._documents.documents([client_id])[client_id],
+                *self._documents.audit_documents(client_id),
+            ]
         }
         return self._documents.mend(
             client_id, [each._replace(seen=present.get((each.kind, each.number))) for each in mends]
@@ -571,7 +574,7 @@ def test_a_client_without_announcements_left_is_sound(scene: Scene) -> None:
     """All of them published, which is what most clients look like."""
     told(scene)
     scene.outbox.delete(scene.outbox.pending("1"))
-    assert verifier(scene, heard=lambda _: 2).verify("1").differences == ()
+    assert verifier(scene, heard=lambda _: {"1": 2}).verify("1").differences == ()
 
 
 def test_no_difference_shows_a_value(scene: Scene) -> None:
