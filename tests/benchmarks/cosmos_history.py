@@ -14,7 +14,7 @@ from azure.cosmos import CosmosClient
 from eventstore import ANY, EVENTS_CONTAINER, CosmosEventStore
 from projections import PROJECTIONS_CONTAINER, CosmosProjectionStore, Projector, RecordReader, Target
 from tests.support.cosmos import Containers
-from tests.wire.cosmos import CosmosServer, faults
+from tests.wire.cosmos import CosmosServer
 from tests.wire.cosmos.messages import Request
 
 from .harness import Figure, in_portions, limited
@@ -40,12 +40,11 @@ def figures(events: int) -> Iterator[Figure]:
         commits = count()
         with _started(server, "refold", events) as process:
 
-            def kill_in_the_middle(request: Request) -> bool:
+            def kill_in_the_middle(request: Request) -> None:
                 if request.kind == "batch" and next(commits) == events // _PORTION // 2:
                     process.kill()
-                return False
 
-            server.inject(faults.delayed(0), match=kill_in_the_middle)
+            server.listen(kill_in_the_middle)
             process.wait()
         with server.meter.measure() as rest:
             _run(server, "catch-up", events)

@@ -11,7 +11,7 @@ from tests.support.clients import Graded, clients, fact
 from tests.support.cosmos import Containers
 from tests.support.interposing import Interposed
 from tests.support.projecting import parked_of
-from tests.wire.cosmos import CosmosServer, faults
+from tests.wire.cosmos import CosmosServer
 
 pytestmark = pytest.mark.cosmos_wire
 
@@ -33,12 +33,7 @@ class Long:
     def requests(self) -> list[str]:
         """From now on, what was asked of which container, in this order."""
         asked: list[str] = []
-
-        def listen(kind: str, container: str | None) -> bool:
-            asked.append(f"{kind} {container}")
-            return False
-
-        self.server.inject(faults.delayed(0), match=lambda request: listen(request.kind, request.container))
+        self.server.listen(lambda request: asked.append(f"{request.kind} {request.container}"))
         return asked
 
 

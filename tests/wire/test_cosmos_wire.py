@@ -1,9 +1,12 @@
 """The Cosmos wire server, seen through the unmodified azure-cosmos SDK."""
 
+import json
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from azure.core import MatchConditions
@@ -26,13 +29,12 @@ EVENTS_POLICY = {
     "indexingMode": "consistent",
     "includedPaths": [{"path": "/client_id/?"}, {"path": "/version/?"}, {"path": "/tags/[]/?"}],
     "excludedPaths": [{"path": "/*"}],
-    "compositeIndexes": [[{"path": "/kind", "order": "ascending"}, {"path": "/version", "order": "descending"}]],
 }
 
 
 @pytest.fixture
 def server() -> Iterator[CosmosServer]:
-    with CosmosServer(ranges=3, clock=lambda: 1_800_000_000.0) as server:
+    with CosmosServer(ranges=3) as server:
         yield server
 
 
@@ -81,6 +83,13 @@ def ask(container: ContainerProxy, query: str, partition: str | None = "ada", /,
     return list(container.query_items(query, parameters=named, **scope))
 
 
+def versions(
+    container: ContainerProxy, rest: str = "", partition: str | None = "ada", /, **parameters: Any
+) -> list[Any]:
+    """The versions that a query selects, whose conditions and order are given."""
+    return [row.get("version") for row in ask(container, f"SELECT c.version FROM c {rest}", partition, **parameters)]
+
+
 def read_feed(
     container: ContainerProxy, size: int = 100, *, most: int | None = None, **start: Any
 ) -> tuple[list[list[Item]], str]:
@@ -112,7 +121,7 @@ class TestResources:
             with pytest.raises(CosmosResourceExistsError):
                 database.create_container("events", PartitionKey("/client_id"))
             assert [found["id"] for found in client.list_databases()] == ["flow"]
-            assert [found["id"] for found in database.list_containers()] == ["events"]
+            assert container.read()["id"] == "events"
             database.delete_container(container)
             with pytest.raises(CosmosResourceNotFoundError):
                 container.read()
@@ -170,16 +179,7 @@ class TestItems:
             events.read_item("0001", "ada")
         with pytest.raises(CosmosResourceNotFoundError):
             events.delete_item("0001", "ada")
-        assert [item["id"] for item in events.read_all_items()] == ["0002"]
-        assert [item["id"] for item in events.read_items([("0001", "ada"), ("0002", "ada")])] == ["0002"]
-
-    def test_a_read_can_ask_for_changes_only(self, events: ContainerProxy) -> None:
-        """A read with If-None-Match has an empty answer as long as nothing changed."""
-        etag = events.create_item(event(1))["_etag"]
-        guard: Item = {"etag": etag, "match_condition": MatchConditions.IfModified}
-        assert dict(events.read_item("0001", "ada", **guard)) == {}
-        events.upsert_item(event(1, n=1))
-        assert events.read_item("0001", "ada", **guard)["n"] == 1
+        assert ask(events, "SELECT c.id FROM c") == [{"id": "0002"}]
 
     def test_of_concurrent_creates_one_wins(self, server: CosmosServer, events: ContainerProxy) -> None:
         """Whoever comes first has the id, all others get a conflict."""
@@ -197,20 +197,19 @@ class TestItems:
         assert len(winners) == 1
 
     def test_a_stale_etag_is_refused(self, server: CosmosServer, events: ContainerProxy) -> None:
-        """Replace, upsert, patch and delete with If-Match change nothing once the document has moved on."""
+        """Replace, upsert and delete with If-Match change nothing once the document has moved on."""
         etag = events.create_item(event(1))["_etag"]
         current = events.replace_item("0001", event(1, n=1), etag=etag, match_condition=MatchConditions.IfNotModified)
         guard: Item = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
         calls: list[Callable[[], Any]] = [
             lambda: events.replace_item("0001", event(1, n=2), **guard),
             lambda: events.upsert_item(event(1, n=2), **guard),
-            lambda: events.patch_item("0001", "ada", [{"op": "set", "path": "/n", "value": 2}], **guard),
             lambda: events.delete_item("0001", "ada", **guard),
         ]
         for call in calls:
             with pytest.raises(CosmosAccessConditionFailedError):
                 call()
-        with pytest.raises(CosmosHttpResponseError, match="served for reads only"):
+        with pytest.raises(CosmosHttpResponseError, match="Not served"):
             events.upsert_item(event(1), match_condition=MatchConditions.IfMissing)
         assert server.documents("flow", "events") == [current]
 
@@ -219,26 +218,6 @@ class TestItems:
         answer = events.create_item(event(1), no_response=True)
         assert dict(answer) == {}
         assert answer.get_response_headers()["etag"] == events.read_item("0001", "ada")["_etag"]
-
-    def test_a_patch_changes_the_named_properties(self, events: ContainerProxy) -> None:
-        """The patch operations set, add, replace, remove, move and count, under a condition."""
-        events.create_item(event(1, a={"b": 1, "gone": 1}, list=[1, 3], old="x"))
-        patches: list[Item] = [
-            {"op": "set", "path": "/a/c", "value": 2},
-            {"op": "incr", "path": "/a/b", "value": 0.5},
-            {"op": "add", "path": "/list/1", "value": 2},
-            {"op": "replace", "path": "/version", "value": 7},
-            {"op": "remove", "path": "/a/gone"},
-            {"op": "move", "from": "/old", "path": "/new"},
-        ]
-        patched = events.patch_item("0001", "ada", patches, filter_predicate="from c where c.version = 1")
-        assert patched["a"] == {"b": 1.5, "c": 2}
-        assert (patched["list"], patched["version"], patched["new"]) == ([1, 2, 3], 7, "x")
-        assert "old" not in patched
-        with pytest.raises(CosmosAccessConditionFailedError):
-            events.patch_item("0001", "ada", patches, filter_predicate="from c where c.version = 1")
-        with pytest.raises(CosmosHttpResponseError, match="does not exist"):
-            events.patch_item("0001", "ada", [{"op": "replace", "path": "/a/x/y", "value": 1}])
 
     def test_a_unique_key_holds_within_its_partition(self, events: ContainerProxy) -> None:
         """A unique key is taken for one partition key only, and is free again after a delete; a missing one is null."""
@@ -259,33 +238,16 @@ class TestItems:
         assert type(item["whole"]) is int
         assert item["half"] == 0.5
 
-    @pytest.mark.parametrize(
-        ("document", "complaint"),
-        [({"id": "a" * 1024}, "1023 bytes"), ({"ttl": 0}, "ttl must be")],
-    )
-    def test_an_unfit_document_is_refused(self, events: ContainerProxy, document: Item, complaint: str) -> None:
-        """A bad id or ttl is refused with 400."""
-        with pytest.raises(CosmosHttpResponseError, match=complaint):
-            events.create_item(event(1) | document)
+    def test_an_id_that_is_too_long_is_refused(self, events: ContainerProxy) -> None:
+        """An id has at most 1023 bytes."""
+        with pytest.raises(CosmosHttpResponseError, match="1023 bytes"):
+            events.create_item(event(1) | {"id": "a" * 1024})
 
     def test_a_document_above_two_megabytes_is_refused(self, events: ContainerProxy) -> None:
         """A document larger than 2 MB gets 413."""
         with pytest.raises(CosmosHttpResponseError) as refusal:
             events.create_item(event(1, data="x" * 2 * 1024 * 1024))
         assert refusal.value.status_code == 413
-
-    def test_a_document_ends_with_its_ttl(self, server: CosmosServer, events: ContainerProxy) -> None:
-        """An expired document is gone, its unique key is free, and the feed no longer shows it."""
-        events.create_item(event(1, ttl=10))
-        events.create_item(event(2))
-        server.advance(9)
-        events.read_item("0001", "ada")
-        server.advance(1)
-        with pytest.raises(CosmosResourceNotFoundError):
-            events.read_item("0001", "ada")
-        events.create_item(event(3, event_id="ada:1"))
-        feed = [item["id"] for start in beginning(events) for page in read_feed(events, **start)[0] for item in page]
-        assert feed == ["0002", "0003"]
 
     def test_a_full_logical_partition_takes_no_more(self, server: CosmosServer, events: ContainerProxy) -> None:
         """Beyond the partition's limit writes get 403 (1014) until something is deleted; other partitions go on."""
@@ -308,16 +270,14 @@ class TestBatch:
                 ("create", (event(3),)),
                 ("upsert", (event(1, n=1),)),
                 ("replace", ("0001", event(1, n=2))),
-                ("patch", ("0001", [{"op": "incr", "path": "/n", "value": 1}])),
-                ("read", ("0001",)),
                 ("delete", ("0002",)),
             ],
             "ada",
         )
-        assert [result["statusCode"] for result in results] == [201, 200, 200, 200, 200, 204]
-        assert results[4]["resourceBody"]["n"] == 3
-        assert results[4]["eTag"] == events.read_item("0001", "ada")["_etag"]
-        assert ask(events, "SELECT VALUE c.id FROM c") == ["0001", "0003"]
+        assert [result["statusCode"] for result in results] == [201, 200, 200, 204]
+        assert results[2]["resourceBody"]["n"] == 2
+        assert results[2]["eTag"] == events.read_item("0001", "ada")["_etag"]
+        assert versions(events) == [1, 3]
 
     @pytest.mark.parametrize(
         ("guilty", "status"),
@@ -340,7 +300,7 @@ class TestBatch:
         assert failure.value.error_index == 3
         assert [result["statusCode"] for result in failure.value.operation_responses] == [424, 424, 424, status, 424]
         assert sorted(server.documents("flow", "events"), key=lambda item: item["id"]) == before
-        assert ask(events, "SELECT VALUE c.version FROM c ORDER BY c.version") == [1, 2]
+        assert versions(events, "ORDER BY c.version") == [1, 2]
         append(events, event(3), event(4))
 
     def test_a_batch_has_limits(self, server: CosmosServer, events: ContainerProxy) -> None:
@@ -361,7 +321,7 @@ class TestQueries:
             events,
             event(1, kind="a", tags=["x", "y"], note=None),
             event(2, kind="b", tags=["y"], flag=True),
-            event(3, kind="a", tags=[], deep={"value": 1}),
+            event(3, kind="a", deep={"inside": 1}),
             event(4, kind="b"),
         )
         append(events, event(5, "bob", kind="c"))
@@ -371,48 +331,39 @@ class TestQueries:
         ("condition", "expected"),
         [
             ("c.version = 2", [2]),
-            ("c.version != @two", [1, 3, 4]),
-            ("c.version <> 2 AND c.version < 4", [1, 3]),
             ("c.version <= 2", [1, 2]),
-            ("@two < c.version", [3, 4]),
+            ("c.version > @two", [3, 4]),
             ("c.version >= 2 AND c.version < 4", [2, 3]),
-            ("c.version > 1 AND (c.kind = 'a' OR c.version = 4)", [3, 4]),
-            ("NOT c.kind = 'a'", [2, 4]),
+            ("c.version > 1 AND (c.kind = 'a' OR c.version = 4 AND c.kind = 'b')", [3, 4]),
             ("c.version IN (4, @two, 99)", [2, 4]),
-            ("c.version NOT IN (4, @two)", [1, 3]),
-            ("IS_DEFINED(c.tags)", [1, 2, 3]),
-            ("IS_NULL(c.note)", [1]),
-            ("ARRAY_CONTAINS(c.tags, 'y')", [1, 2]),
-            ("ARRAY_CONTAINS(@wanted, c.version)", [3]),
-            ("STARTSWITH(c.event_id, 'ada:') AND c.flag = true", [2]),
-            ('c.deep["value"] = 1', [3]),
+            ("ARRAY_CONTAINS(c.tags, 'y') AND c.version > 1", [2]),
+            ("c.note = null", [1]),
+            ("c.flag = true", [2]),
+            ("c.deep.inside = 1", [3]),
             ("c.kind > 5", []),
-            ("NOT c.missing = 1", []),
+            ("c.missing < 1", []),
             ("c.version = '2'", []),
         ],
     )
     def test_conditions(self, filled: ContainerProxy, condition: str, expected: list[int]) -> None:
-        """WHERE compares values of one type; what is missing neither passes nor fails."""
-        query = f"SELECT VALUE c.version FROM c WHERE {condition}"
-        assert sorted(ask(filled, query, two=2, wanted=[3, 5])) == expected
+        """WHERE compares values of one type; what is missing does not pass."""
+        assert sorted(versions(filled, f"WHERE {condition}", two=2)) == expected
 
     def test_selections(self, filled: ContainerProxy) -> None:
-        """Whole documents, single values, chosen fields, a count, the first ones and a middle part are selected."""
+        """Whole documents, chosen fields, a count, and the first ones are selected."""
         assert ask(filled, "SELECT * FROM c WHERE c.version = 1") == [filled.read_item("0001", "ada")]
-        assert ask(
-            filled, "SELECT c.kind, c.deep.value AS inner FROM c WHERE c.version=3".replace(".value", '["value"]')
-        ) == [{"kind": "a", "inner": 1}]
+        assert ask(filled, "SELECT c.kind, c.deep.inside, c.note FROM c WHERE c.version=3") == [
+            {"kind": "a", "inside": 1}
+        ]
         assert ask(filled, "SELECT VALUE COUNT(1) FROM c WHERE c.kind = 'a'") == [2]
-        assert ask(filled, "SELECT TOP 2 VALUE c.version FROM c ORDER BY c.version DESC") == [4, 3]
-        assert ask(filled, "SELECT VALUE c.version FROM c ORDER BY c.version OFFSET @n LIMIT 2", n=1) == [2, 3]
-        chosen = "c.version IN (4, 1, 2) AND c.version < 4"
-        assert ask(filled, f"SELECT VALUE c.version FROM c WHERE {chosen} ORDER BY c.version DESC") == [2, 1]
+        assert ask(filled, "SELECT TOP 2 c.version FROM c ORDER BY c.version DESC") == [{"version": 4}, {"version": 3}]
+        assert versions(filled, "WHERE c.version IN (4, 1, 2) AND c.version < 4 ORDER BY c.version DESC") == [2, 1]
 
     def test_queries_across_partitions(self, filled: ContainerProxy) -> None:
         """A query without a partition key reads all partitions, if it says so."""
-        assert ask(filled, "SELECT VALUE c.version FROM c ORDER BY c.version DESC", None) == [5, 4, 3, 2, 1]
+        assert versions(filled, "ORDER BY c.version DESC", None) == [5, 4, 3, 2, 1]
         assert ask(filled, "SELECT VALUE COUNT(1) FROM c", None) == [5]
-        assert ask(filled, "SELECT VALUE c.version FROM c WHERE c.version IN (5, 1)", None) in ([1, 5], [5, 1])
+        assert versions(filled, "WHERE c.version IN (5, 1)", None) in ([1, 5], [5, 1])
         with pytest.raises(CosmosHttpResponseError):
             list(filled.query_items("SELECT * FROM c"))
 
@@ -426,11 +377,10 @@ class TestQueries:
     def test_a_query_sees_every_earlier_write(self, events: ContainerProxy) -> None:
         """What was replaced or deleted between two runs of a query does not come back."""
         append(events, event(1), event(2))
-        query = "SELECT VALUE c.version FROM c ORDER BY c.version"
-        assert ask(events, query) == [1, 2]
+        assert versions(events, "ORDER BY c.version") == [1, 2]
         events.replace_item("0001", event(1) | {"version": 5})
         events.delete_item("0002", "ada")
-        assert ask(events, query) == [5]
+        assert versions(events, "ORDER BY c.version") == [5]
 
     @pytest.mark.parametrize("direction", ["ASC", "DESC"])
     @pytest.mark.parametrize("partition", ["ada", None])
@@ -471,10 +421,15 @@ class TestQueries:
             "SELECT * FROM c WHERE c.version + 1 = 2",
             "SELECT * FROM c WHERE LOWER(c.kind) = 'a'",
             "SELECT * FROM c WHERE c.version BETWEEN 1 AND 2",
+            "SELECT * FROM c WHERE c.version != 1",
+            "SELECT * FROM c WHERE NOT c.version = 1",
+            "SELECT VALUE c.version FROM c",
+            "SELECT * FROM c ORDER BY c.kind, c.version",
+            "SELECT * FROM c OFFSET 1 LIMIT 1",
             "SELECT * FROM c WHERE d.version = 1",
             "SELECT * FROM c WHERE c.value = 1",
             "SELECT * FROM c WHERE c.version = @missing",
-            "SELECT VALUE COUNT(1) FROM c ORDER BY c.version",
+            "SELECT TOP 1 VALUE COUNT(1) FROM c",
             "DELETE FROM c",
         ],
     )
@@ -493,21 +448,16 @@ class TestQueries:
             "c.id = '0001' AND c._ts > 0",
             "ARRAY_CONTAINS(c.tags, 'x')",
         ):
-            assert ask(container, f"SELECT VALUE c.version FROM c WHERE {served}") == [1]
-        for refused in ("WHERE c.kind = 'a'", "WHERE IS_DEFINED(c.data)", "ORDER BY c.kind"):
+            assert versions(container, f"WHERE {served}") == [1]
+        for refused in ("WHERE c.kind = 'a'", "WHERE c.data.inside = 1", "WHERE c.tags = 'x'", "ORDER BY c.kind"):
             with pytest.raises(CosmosHttpResponseError, match="indexing policy excludes"):
-                ask(container, f"SELECT * FROM c {refused}")
+                versions(container, refused)
 
-    def test_an_order_over_two_properties_needs_its_composite_index(self, database: DatabaseProxy) -> None:
-        """ORDER BY over several properties is served as the composite index is declared, and exactly backwards."""
-        container = database.create_container("lean", PartitionKey("/client_id"), indexing_policy=EVENTS_POLICY)
-        append(container, event(1, kind="a"), event(2, kind="a"), event(3, kind="b"))
-        select = "SELECT VALUE c.version FROM c ORDER BY"
-        assert ask(container, f"{select} c.kind ASC, c.version DESC") == [2, 1, 3]
-        assert ask(container, f"{select} c.kind DESC, c.version ASC") == [3, 1, 2]
-        for order in ("c.kind, c.version", "c.version DESC, c.kind"):
-            with pytest.raises(CosmosHttpResponseError, match="composite index"):
-                ask(container, f"{select} {order}")
+    def test_a_policy_of_another_form_is_refused(self, database: DatabaseProxy) -> None:
+        """Either everything is indexed, or what is included by name."""
+        policy = {"includedPaths": [{"path": "/*"}], "excludedPaths": [{"path": "/data/*"}]}
+        with pytest.raises(CosmosHttpResponseError, match="Not served"):
+            database.create_container("odd", PartitionKey("/client_id"), indexing_policy=policy)
 
 
 class TestChangeFeed:
@@ -609,7 +559,7 @@ class TestSession:
     ) -> None:
         """A query sees replaced, deleted and new documents as they were at one moment."""
         append(events, event(1), event(2))
-        server.settings.stale_writes = 3
+        server.settings.stale_writes = 4
         events.replace_item("0001", event(1, n=1))
         events.delete_item("0002", "ada")
         events.create_item(event(3))
@@ -650,7 +600,7 @@ class TestFaults:
             (faults.retry_with(), 449, None),
             (faults.request_timeout(), 408, None),
             (faults.unavailable(), 503, None),
-            (faults.gone(), 410, 1002),
+            (Fault(410, 1002), 410, 1002),
             (faults.partition_full(), 403, 1014),
             (faults.forbidden(), 403, 5300),
             (faults.too_large(), 413, None),
@@ -670,7 +620,7 @@ class TestFaults:
 
     def test_the_sdk_waits_out_throttling(self, server: CosmosServer, events: ContainerProxy) -> None:
         """429 with a wait makes the SDK repeat the request, each try counted."""
-        server.inject(faults.throttled(retry_after_ms=1), times=3, kind="create")
+        server.inject(faults.throttled(), times=3, kind="create")
         with server.meter.measure() as cost:
             events.create_item(event(1))
         assert cost.requests["create"] == 4
@@ -717,7 +667,7 @@ class TestFaults:
     ) -> None:
         """While one request is held, before or after it took effect, all others are answered."""
         gate = Gate()
-        server.inject(faults.slow(gate, stored=stored), method="POST", container="events")
+        server.inject(faults.slow(gate, stored=stored), kind="create", container="events")
         with ThreadPoolExecutor(1) as pool:
             held = pool.submit(events.create_item, event(1))
             gate.wait_for_request()
@@ -727,34 +677,44 @@ class TestFaults:
             gate.release()
             assert held.result()["version"] == 1
 
-    def test_a_delayed_request_is_answered_as_ever(self, server: CosmosServer, events: ContainerProxy) -> None:
-        """A delay changes nothing but the time."""
-        injection = server.inject(faults.delayed(0.001), kind="create")
-        events.create_item(event(1))
-        assert injection.hits == len(server.documents("flow", "events")) == 1
-
     def test_an_error_in_a_test_does_not_leave_the_client_waiting(
         self, server: CosmosServer, events: ContainerProxy, caplog: pytest.LogCaptureFixture
     ) -> None:
         """When the code of a matcher fails, the connection breaks at once and the error is logged."""
-        injection = server.inject(faults.retry_with(), kind="create", match=lambda request: request.json()["missing"])
+        server.inject(faults.retry_with(), kind="create", match=lambda request: request.json()["missing"])
         with pytest.raises(ServiceResponseError):
             events.create_item(event(1))
-        injection.stop()
-        events.create_item(event(1))
+        events.create_item(event(1, missing=False))
         assert "KeyError" in caplog.text
 
+    def test_half_a_request_is_not_run(self, server: CosmosServer, events: ContainerProxy) -> None:
+        """A client that dies while it sends leaves nothing behind, even if what arrived could be understood."""
+        head = 'POST /dbs/flow/colls/events/docs/ HTTP/1.1\r\nx-ms-documentdb-partitionkey: ["ada"]\r\n'
+        for sent in (head, head + "content-length: 1000\r\n\r\n" + json.dumps(event(1))):
+            with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
+                client.sendall(sent.encode())
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(1) == b""
+        assert server.documents("flow", "events") == []
+
     def test_a_fault_is_aimed(self, server: CosmosServer, events: ContainerProxy) -> None:
-        """A fault spares the requests that come first, those that do not match, and all after it is stopped."""
-        injection = server.inject(
-            faults.retry_with(), times=5, skip=1, match=lambda request: request.partition_key() == ["ada"]
-        )
+        """A fault spares the requests that come first, those that do not match, and those that come later."""
+        server.inject(faults.retry_with(), skip=1, match=lambda request: request.partition_key() == ["ada"])
         events.create_item(event(1))
         events.create_item(event(1, "bob"))
         with pytest.raises(CosmosHttpResponseError):
             events.create_item(event(2))
-        injection.stop()
         events.create_item(event(2))
+
+    def test_a_listener_sees_every_request(self, server: CosmosServer, events: ContainerProxy) -> None:
+        """A listener is told of each request, in order, before it is run."""
+        seen: list[tuple[str, str | None, int]] = []
+        server.listen(
+            lambda request: seen.append((request.kind, request.container, len(server.documents("flow", "events"))))
+        )
+        events.create_item(event(1))
+        append(events, event(2), event(3))
+        assert [each for each in seen if each[0] != "metadata"] == [("create", "events", 0), ("batch", "events", 1)]
 
 
 class TestMeter:
@@ -771,19 +731,16 @@ class TestMeter:
         with server.meter.measure() as cost:
             events.create_item(event(2))
             events.replace_item("0002", event(2, n=1))
-            events.patch_item("0002", "ada", [{"op": "incr", "path": "/n", "value": 1}])
             events.upsert_item(event(3))
             append(events, event(4), event(5))
             ask(events, "SELECT * FROM c")
             events.delete_item("0005", "ada")
-        kinds = ["create", "replace", "patch", "upsert", "batch", "query", "delete"]
+        kinds = ["create", "replace", "upsert", "batch", "query", "delete"]
         assert cost.data_requests == dict.fromkeys(kinds, 1)
-        assert cost.data_requests.total() == 7
+        assert cost.data_requests.total() == 6
         units = cost.request_units
         assert 5 < units["create"] < units["replace"] < 2.5 * units["create"]
         assert 2.3 < units["query"] < 4
-        server.meter.reset()
-        assert server.meter.data_requests.total() == 0
 
     def test_large_documents_and_more_indexes_cost_more(self, server: CosmosServer, database: DatabaseProxy) -> None:
         """A write is charged by size and by indexed values, a read by size."""

@@ -1,20 +1,30 @@
 """The account with its databases and containers: routes every request to what answers it."""
 
-import base64
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
+
+import orjson
 
 from tests.wire.cosmos import charges
-from tests.wire.cosmos.container import Container, Settings
+from tests.wire.cosmos.container import Container, Settings, resource_id
 from tests.wire.cosmos.feed import answer_feed, answer_ranges
-from tests.wire.cosmos.index import DEFAULT_POLICY
 from tests.wire.cosmos.items import answer_batch, answer_item
-from tests.wire.cosmos.messages import Answer, CosmosError, Request, dump, listing
+from tests.wire.cosmos.messages import Answer, CosmosError, Request, listing, not_served
 from tests.wire.cosmos.search import answer_query
+from tests.wire.cosmos.values import DEFAULT_POLICY
 
 _PARENT_MISSING = 1003
 _WRONG_RID = 1024
+_ON_DOCUMENTS: dict[str, Callable[[Container, Request], Answer]] = {
+    "query": answer_query,
+    "feed": answer_feed,
+    "batch": answer_batch,
+    **dict.fromkeys(("create", "upsert", "read", "replace", "delete"), answer_item),
+}
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -22,7 +32,6 @@ class Database:
     """A database and its containers by name."""
 
     properties: dict[str, Any]
-    rid: bytes
     containers: dict[str, Container] = field(default_factory=dict)
 
 
@@ -47,89 +56,57 @@ class Account:
         Raises:
             CosmosError: 404 (1003) when it or its database is missing.
         """
-        found = self._database(database, _PARENT_MISSING).containers.get(container)
-        if found is None:
-            raise CosmosError(404, _PARENT_MISSING)
-        return found
+        return _find(_find(self.databases, database, _PARENT_MISSING).containers, container, _PARENT_MISSING)
 
     def _route(self, request: Request) -> Answer:
-        match (request.method, *request.segments):
+        match request.method, *request.segments:
             case ["GET"]:
-                return Answer(200, dump(self._properties(request.headers["host"])))
+                return Answer(200, orjson.dumps(_properties(request.headers["host"])))
             case ["GET", "dbs"]:
-                databases = [database.properties for database in self.databases.values()]
-                return Answer(200, listing("", "Databases", databases))
-            case ["POST", "dbs"] if not request.flag("x-ms-documentdb-isquery"):
-                return self._create_database(request.json())
+                return Answer(200, listing("", "Databases", [each.properties for each in self.databases.values()]))
+            case ["POST", "dbs"]:
+                return self._create_database(request.json()["id"])
             case ["GET", "dbs", name]:
-                return _resource(200, self._database(name).properties)
-            case ["DELETE", "dbs", name]:
-                self._database(name)
+                return _resource(200, _find(self.databases, name).properties)
+            case ["DELETE", "dbs", name] if name in self.databases:
                 del self.databases[name]
                 return Answer(204)
-            case [method, "dbs", name, "colls", *rest]:
-                return self._route_container(request, method, self._database(name, _PARENT_MISSING), rest)
-        raise _not_served(request)
+            case [_, "dbs", name, "colls", *rest]:
+                return self._route_container(request, _find(self.databases, name, _PARENT_MISSING), rest)
+        raise _refusal(request)
 
-    def _route_container(self, request: Request, method: str, database: Database, rest: list[str]) -> Answer:
-        match (method, *rest):
-            case ["GET"]:
-                containers = [container.properties for container in database.containers.values()]
-                return Answer(200, listing("", "DocumentCollections", containers))
-            case ["POST"] if not request.flag("x-ms-documentdb-isquery"):
+    def _route_container(self, request: Request, database: Database, rest: list[str]) -> Answer:
+        match request.method, *rest:
+            case ["POST"]:
                 return self._create_container(database, request.json())
-            case [_, name] if name not in database.containers:
-                raise CosmosError(404)
             case ["GET", name]:
-                return _resource(200, database.containers[name].properties)
+                return _resource(200, _find(database.containers, name).properties)
             case ["PUT", name]:
-                container = database.containers[name]
+                container = _find(database.containers, name)
                 unique_keys = {"uniqueKeyPolicy": container.properties["uniqueKeyPolicy"]}  # stays when left out
                 container.replace(self._complete(unique_keys | request.json(), database, container.rid))
                 return _resource(200, container.properties)
-            case ["DELETE", name]:
+            case ["DELETE", name] if name in database.containers:
                 del database.containers[name]
                 return Answer(204)
-            case [_, name, *_]:
-                return self._route_data(request, self.container(database.properties["id"], name))
-        raise _not_served(request)
+            case [_, name, _, *_]:
+                return _answer_data(_find(database.containers, name, _PARENT_MISSING), request)
+        raise _refusal(request)
 
-    def _route_data(self, request: Request, container: Container) -> Answer:
-        if request.headers.get("x-ms-cosmos-intended-collection-rid", container.rid) != container.rid:
-            raise CosmosError(400, _WRONG_RID, "The container was created anew.")
-        container.expire()
-        match request.kind:
-            case "metadata" if request.method == "GET" and request.segments[4:] == ("pkranges",):
-                return answer_ranges(container, request)
-            case "metadata":
-                raise _not_served(request)
-            case "query":
-                answer = answer_query(container, request)
-            case "feed":
-                answer = answer_feed(container, request)
-            case "batch":
-                answer = answer_batch(container, request)
-            case _:
-                answer = answer_item(container, request)
-        answer.headers["x-ms-alt-content-path"] = "/".join(request.segments[:4])
-        return answer
-
-    def _create_database(self, body: dict[str, Any]) -> Answer:
-        if body["id"] in self.databases:
+    def _create_database(self, name: str) -> Answer:
+        if name in self.databases:
             raise CosmosError(409)
-        rid = next(self._numbers).to_bytes(4, "big")
-        name = base64.b64encode(rid, b"+-").decode()
-        properties = {"id": body["id"], "_rid": name, "_self": f"dbs/{name}/", "_colls": "colls/", "_users": "users/"}
-        properties |= self._stamp()
-        self.databases[body["id"]] = Database(properties, rid)
-        return _resource(201, properties)
+        rid = resource_id("", next(self._numbers), 4)
+        properties = {"id": name, "_rid": rid, "_self": f"dbs/{rid}/", "_colls": "colls/", "_users": "users/"}
+        self.databases[name] = Database(properties | self._stamp())
+        return _resource(201, self.databases[name].properties)
 
     def _create_container(self, database: Database, body: dict[str, Any]) -> Answer:
         if body["id"] in database.containers:
             raise CosmosError(409)
-        rid = database.rid + (0x80000000 | next(self._numbers)).to_bytes(4, "big")
-        properties = self._complete(body, database, base64.b64encode(rid, b"+-").decode())
-        database.containers[body["id"]] = Container(properties, rid, self.settings)
+        rid = resource_id(database.properties["_rid"], 0x80000000 | next(self._numbers), 4)
+        properties = self._complete(body, database, rid)
+        database.containers[body["id"]] = Container(properties, self.settings)
         return _resource(201, properties)
 
     def _complete(self, body: dict[str, Any], database: Database, rid: str) -> dict[str, Any]:
@@ -144,33 +121,45 @@ class Account:
             **self._stamp(),
         }
 
-    def _database(self, name: str, sub_status: int = 0) -> Database:
-        if name not in self.databases:
-            raise CosmosError(404, sub_status)
-        return self.databases[name]
-
     def _stamp(self) -> dict[str, Any]:
-        return {"_etag": f'"{next(self._numbers):08x}"', "_ts": int(self.settings.clock())}
+        return {"_etag": f'"{next(self._numbers):08x}"', "_ts": int(time.time())}
 
-    @staticmethod
-    def _properties(host: str) -> dict[str, Any]:
-        location = [{"name": "Local", "databaseAccountEndpoint": f"http://{host}/"}]
-        return {
-            "id": "local",
-            "_rid": "local",
-            "_self": "",
-            "writableLocations": location,
-            "readableLocations": location,
-            "enableMultipleWriteLocations": False,
-            "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
-            "queryEngineConfiguration": "{}",
-        }
+
+def _answer_data(container: Container, request: Request) -> Answer:
+    if request.headers.get("x-ms-cosmos-intended-collection-rid", container.rid) != container.rid:
+        raise CosmosError(400, _WRONG_RID, "The container was created anew.")
+    if request.method == "GET" and request.segments[4:] == ("pkranges",):
+        return answer_ranges(container, request)
+    if request.kind not in _ON_DOCUMENTS:
+        raise _refusal(request)
+    answer = _ON_DOCUMENTS[request.kind](container, request)
+    answer.headers["x-ms-alt-content-path"] = "/".join(request.segments[:4])
+    return answer
+
+
+def _find(among: Mapping[str, _T], name: str, sub_status: int = 0) -> _T:
+    if name not in among:
+        raise CosmosError(404, sub_status)
+    return among[name]
 
 
 def _resource(status: int, properties: dict[str, Any]) -> Answer:
-    return Answer(status, dump(properties), {"etag": properties["_etag"]})
+    return Answer(status, orjson.dumps(properties), {"etag": properties["_etag"]})
 
 
-def _not_served(request: Request) -> CosmosError:
-    path = "/".join(request.segments)
-    return CosmosError(400, message=f"Not served by this test server: {request.method} /{path} ({request.kind}).")
+def _properties(host: str) -> dict[str, Any]:
+    location = [{"name": "Local", "databaseAccountEndpoint": f"http://{host}/"}]
+    return {
+        "id": "local",
+        "_rid": "local",
+        "_self": "",
+        "writableLocations": location,
+        "readableLocations": location,
+        "enableMultipleWriteLocations": False,
+        "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
+        "queryEngineConfiguration": "{}",
+    }
+
+
+def _refusal(request: Request) -> CosmosError:
+    return not_served(f"{request.method} /{'/'.join(request.segments)} ({request.kind})")

@@ -6,7 +6,7 @@ The model, to compare designs with, not to budget with (measure on a real accoun
 |---|---|
 | Point read | 1 for the first KB, then 9/99 per KB (the published 1 RU at 1 KB, 10 RU at 100 KB) |
 | Create, delete | 5 for the first KB, then 45/99 per KB (published: 5 at 1 KB, 50 at 100 KB), plus 0.1 per indexed value |
-| Replace, patch, upsert over a document | what the delete of the old and the create of the new document cost |
+| Replace, upsert over a document | what the delete of the old and the create of the new document cost |
 | Batch | the sum of its operations |
 | Query | 2.3 per physical range it reads, plus 0.25 per KB and 0.03 per document it returns |
 | Change feed | 1 per request, plus 0.25 per KB it returns |
@@ -46,7 +46,7 @@ def feed(size: int) -> float:
 
 @dataclass
 class Usage:
-    """Requests and request units per kind: read, create, replace, upsert, delete, patch, batch, query, feed, metadata."""
+    """Requests and request units per kind: read, create, replace, upsert, delete, batch, query, feed, metadata."""
 
     requests: Counter[str] = field(default_factory=Counter)
     request_units: Counter[str] = field(default_factory=Counter)
@@ -82,12 +82,6 @@ class Meter(Usage):
         """A copy of the present state; subtract an older one to see what happened between."""
         with self._lock:
             return Usage(self.requests.copy(), self.request_units.copy())
-
-    def reset(self) -> None:
-        """Start again at zero."""
-        with self._lock:
-            self.requests.clear()
-            self.request_units.clear()
 
     @contextmanager
     def measure(self) -> Iterator[Usage]:

@@ -1,86 +1,68 @@
-"""Conditions of a query in three-valued logic: true, false, and undefined for what is missing or of another type."""
+"""Conditions of a query: whether a document passes, and where in an index to look for those that do."""
 
-import operator
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from tests.wire.cosmos.index import UNDEFINED, Path, Undefined, rank
+from tests.wire.cosmos.partition import Span
+from tests.wire.cosmos.values import Path, SortKey, dig, sort_key
 
-Test = Callable[[Any], bool | Undefined]
-"""Whether a document body passes; UNDEFINED when a property that matters is missing or of another type."""
-
-_ORDERED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_BEHIND_ALL = "~"  # sorts behind every hash of a partition key
 
 
-@dataclass(frozen=True)
-class Restriction:
-    """A comparison that holds for every document of the result: `path operator one of values`."""
+class Comparison(NamedTuple):
+    """A property beside constants: the stretches of an index over it, in ascending order, that hold what passes."""
 
     path: Path
-    operator: str
-    values: tuple[Any, ...]
+    spans: list[Span]
+
+    def holds(self, body: Any) -> bool:
+        """Whether a document passes."""
+        place = (sort_key(dig(body, self.path)), "")
+        return any(low <= place < high for low, high in self.spans)
 
 
-@dataclass(frozen=True)
-class Condition:
-    """A test with what an index can use of it."""
+class Contains(NamedTuple):
+    """ARRAY_CONTAINS."""
 
-    test: Test
-    restrictions: tuple[Restriction, ...] = ()
+    path: Path
+    item: SortKey
 
-
-def compare(symbol: str, left: Any, right: Any) -> bool | Undefined:
-    """Compare two values; an order exists only between booleans, numbers and strings of the same type."""
-    if isinstance(left, Undefined) or isinstance(right, Undefined):
-        return UNDEFINED
-    same = rank(left) == rank(right)
-    if symbol in {"=", "!="}:
-        return bool(same and left == right) is (symbol == "=")
-    return bool(_ORDERED[symbol](left, right)) if same and isinstance(left, (int, float, str)) else UNDEFINED
+    def holds(self, body: Any) -> bool:
+        """Whether a document passes."""
+        array = dig(body, self.path)
+        return isinstance(array, list) and self.item in map(sort_key, array)
 
 
-def negated(test: Test) -> Test:
-    """NOT."""
-
-    def negation(body: Any) -> bool | Undefined:
-        passed = test(body)
-        return passed if isinstance(passed, Undefined) else not passed
-
-    return negation
-
-
-def both(first: Test, second: Test) -> Test:
-    """AND."""
-
-    def conjunction(body: Any) -> bool | Undefined:
-        left = first(body)
-        if left is False:
-            return False
-        right = second(body)
-        return right if left is True or right is False else UNDEFINED
-
-    return conjunction
-
-
-def either(first: Test, second: Test) -> Test:
+class Either(NamedTuple):
     """OR."""
 
-    def disjunction(body: Any) -> bool | Undefined:
-        left = first(body)
-        if left is True:
-            return True
-        right = second(body)
-        return right if left is False or right is True else UNDEFINED
+    alternatives: "tuple[Conjunction, ...]"
 
-    return disjunction
+    def holds(self, body: Any) -> bool:
+        """Whether a document passes one of the alternatives."""
+        return any(all(condition.holds(body) for condition in each) for each in self.alternatives)
 
 
-def starts_with(text: Any, prefix: Any) -> bool | Undefined:
-    """STARTSWITH."""
-    return text.startswith(prefix) if isinstance(text, str) and isinstance(prefix, str) else UNDEFINED
+Conjunction = tuple[Comparison | Contains | Either, ...]
+"""AND: conditions that all have to hold."""
 
 
-def contains(array: Any, value: Any) -> bool | Undefined:
-    """ARRAY_CONTAINS."""
-    return any(compare("=", item, value) is True for item in array) if isinstance(array, list) else UNDEFINED
+def spans(symbol: str, constants: Sequence[SortKey]) -> list[Span]:
+    """What a comparison by a symbol lets pass, always of the constants' own type.
+
+    Raises:
+        ValueError: the symbol is not served.
+    """
+    if symbol in {"=", "IN"}:
+        return [((key,), (key, _BEHIND_ALL)) for key in sorted(set(constants))]
+    key = constants[0]
+    type_start, type_stop, behind = ((key[0],),), ((key[0] + 1,),), (key, _BEHIND_ALL)
+    bounds: dict[str, Span] = {
+        "<": (type_start, (key,)),
+        "<=": (type_start, behind),
+        ">": (behind, type_stop),
+        ">=": ((key,), type_stop),
+    }
+    if symbol not in bounds:
+        raise ValueError(f"no comparison by {symbol!r}")
+    return [bounds[symbol]]

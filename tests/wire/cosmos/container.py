@@ -1,24 +1,31 @@
-"""One container: its partitions and ranges, transactions on a partition, expiry, and splits."""
+"""One container: its partitions, the physical ranges they are in, transactions on a partition, and what readers see."""
 
 import base64
-import heapq
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from functools import cached_property
+from itertools import count, pairwise
 from random import Random
 from typing import Any
 
+import orjson
 from azure.cosmos.partition_key import PartitionKey
 
-from tests.wire.cosmos.index import UNDEFINED, IndexingPolicy, dig, split_path
-from tests.wire.cosmos.messages import CosmosError, Request, dump
-from tests.wire.cosmos.storage import Change, Document, Partition, PhysicalRange
+from tests.wire.cosmos.messages import CosmosError, Request
+from tests.wire.cosmos.partition import Document, Partition
+from tests.wire.cosmos.values import UNDEFINED, IndexingPolicy, dig, split_path
 
 SYSTEM_PROPERTIES = frozenset({"_rid", "_self", "_etag", "_ts", "_attachments", "_lsn"})
 LARGEST_DOCUMENT = 2 * 1024 * 1024
-_LONGEST_ID = 1023
 _HASH_SPACE = 0x40 << 120  # version 2 hashes are 32 hexadecimal digits below 40...
+
+
+def resource_id(parent: str, number: int, length: int) -> str:
+    """An id in the form that the SDK recognizes: the bytes of the parent's id and so many more, in base64."""
+    return base64.b64encode(base64.b64decode(parent, b"+-") + number.to_bytes(length, "big"), b"+-").decode()
 
 
 @dataclass
@@ -30,91 +37,67 @@ class Settings:
         stale_writes: How many writes a read may lag behind, as far as its session token lets it; every read that lags
             brings the next one a write nearer, so that whoever reads again and again ends up with the latest state.
         partition_limit: Bytes that one logical partition may hold (the real limit is 20 GB).
-        seed: Seed of the order in which the documents of one transaction leave the change feed.
-        clock: Seconds since the epoch.
     """
 
     ranges: int
     stale_writes: int
     partition_limit: int
-    seed: int
-    clock: Callable[[], float]
 
 
-class Transaction:
-    """Writes to one logical partition that are stored together, under one LSN, or not at all."""
+@dataclass(frozen=True)
+class PhysicalRange:
+    """A slice of the hash space: the hashes from `low` up to, but without, `high`; and of which ranges it is a part."""
 
-    def __init__(self, container: "Container", partition: Partition) -> None:
-        self.container = container
-        self.partition = partition
-        self.lsn = partition.range.lsn + 1
-        self._changes: list[Change] = []
+    id: str
+    start: int
+    stop: int
+    parents: tuple[str, ...]
+    generation: int
 
-    def find(self, document_id: str) -> Document | None:
-        """The document as the transaction sees it."""
-        return self.partition.documents.get(document_id)
+    @cached_property
+    def low(self) -> str:
+        """The start as a hash is written."""
+        return f"{self.start:032X}" if self.start else ""
 
-    def put(self, body: dict[str, Any], before: Document | None) -> Document:
-        """Store a document, new or in the place of another."""
-        after = self.container.document(body, self.partition, before, self.lsn)
-        growth = len(after.encoded) - (0 if before is None else len(before.encoded))
-        if growth > 0 and self.partition.size + growth > self.container.settings.partition_limit:
-            raise CosmosError(403, 1014, "Partition key reached maximum size of 20 GB.")
-        self._record(Change(before, after))
-        return after
+    @cached_property
+    def high(self) -> str:
+        """The stop as a hash is written."""
+        return f"{self.stop:032X}" if self.stop < _HASH_SPACE else "FF"
 
-    def remove(self, before: Document) -> None:
-        """Delete a document."""
-        self._record(Change(before, None))
 
-    def commit(self) -> None:
-        """Give the writes to readers and to the feed."""
-        if not self._changes:
-            return
-        range_, settings = self.partition.range, self.container.settings
-        range_.lsn = self.lsn
-        written = [change.after for change in self._changes if change.after is not None and change.after.is_current]
-        Random(f"{settings.seed}:{range_.id}:{self.lsn}").shuffle(written)
-        range_.log.extend(written)
-        range_.unreplicated.extend((self.lsn, change) for change in self._changes)
-        range_.replicate(self.lsn - settings.stale_writes)
-        for document in written:
-            self.container.schedule_expiry(document)
-
-    def roll_back(self) -> None:
-        """Undo every write."""
-        for before, after in reversed(self._changes):
-            self.partition.swap(after, before)
-
-    def _record(self, change: Change) -> None:
-        self.partition.swap(change.before, change.after)
-        self._changes.append(change)
+Write = Callable[[Document | None, Document | None], None]
+"""Puts a version of a document in the place of another; None stands for no document."""
 
 
 class Container:
-    """A container: its properties and everything stored in it."""
+    """A container: its properties and everything stored in it.
 
-    def __init__(self, properties: dict[str, Any], rid: bytes, settings: Settings) -> None:
+    Attributes:
+        generation: Grows with every split.
+        lsn: Number of the latest transaction.
+        log: Every document version in the order of the change feed.
+    """
+
+    def __init__(self, properties: dict[str, Any], settings: Settings) -> None:
         self.settings = settings
         self.properties = properties
         self.policy = IndexingPolicy(properties["indexingPolicy"])
-        self.rid = base64.b64encode(rid, b"+-").decode()
-        self._rid = rid
-        self._sequence = count(1)
-        self._revision = count(1)
-        self._expiry: list[tuple[float, int, Document]] = []
-        self._partitions: dict[bytes, Partition] = {}
-        self.key_paths = [split_path(path) for path in properties["partitionKey"]["paths"]]
+        self.rid: str = properties["_rid"]
+        (key_path,) = properties["partitionKey"]["paths"]
+        self.key_path = split_path(key_path)
+        self._hasher = PartitionKey(key_path)
         self._unique_keys = [
             [split_path(path) for path in key["paths"]] for key in properties["uniqueKeyPolicy"]["uniqueKeys"]
         ]
-        cuts = [f"{_HASH_SPACE * number // settings.ranges:032X}" for number in range(1, settings.ranges)]
-        edges = zip(["", *cuts], [*cuts, "FF"], strict=True)
+        cuts = pairwise(_HASH_SPACE * number // settings.ranges for number in range(settings.ranges + 1))
         self.generation = 1
-        self.ranges = {
-            str(number): PhysicalRange(str(number), low, high, [], self.generation)
-            for number, (low, high) in enumerate(edges)
-        }
+        self.ranges = {str(number): PhysicalRange(str(number), *cut, (), 1) for number, cut in enumerate(cuts)}
+        self.partitions: dict[bytes, Partition] = {}
+        self.lsn = 0
+        self.log: list[Document] = []
+        self._replica_lsn = 0
+        self._sequence = count(1)
+        self._revision = count(1)
 
     def replace(self, properties: dict[str, Any]) -> None:
         """Take other properties; those that the service never changes must stay.
@@ -122,130 +105,103 @@ class Container:
         Raises:
             CosmosError: 400 when the partition key or the unique keys differ.
         """
-        for name in ("id", "partitionKey", "uniqueKeyPolicy"):
-            if properties.get(name) != self.properties.get(name):
+        for name in ("partitionKey", "uniqueKeyPolicy"):
+            if properties[name] != self.properties[name]:
                 raise CosmosError(400, message=f"{name} of a container cannot be changed.")
         self.policy = IndexingPolicy(properties["indexingPolicy"])
         self.properties = properties
-        self._expiry.clear()
-        for document in self.documents():
-            document.expires_at = self._expires_at(document.body)
-            document.indexed_values = self.policy.count(document.body)
-            self.schedule_expiry(document)
-
-    def documents(self) -> Iterator[Document]:
-        """Yield every document, partition by partition."""
-        for partition in self._partitions.values():
-            yield from partition.documents.values()
-
-    def key_of(self, body: dict[str, Any]) -> list[Any]:
-        """The partition key of a document; `{}` stands for a missing value, as on the wire."""
-        values = [dig(body, path) for path in self.key_paths]
-        return [{} if value is UNDEFINED else value for value in values]
 
     def partition(self, key: list[Any]) -> Partition:
         """The logical partition of a key."""
-        name = dump(key)
-        if name not in self._partitions:
-            definition = self.properties["partitionKey"]
-            paths = definition["paths"] if definition["kind"] == "MultiHash" else definition["paths"][0]
-            hasher = PartitionKey(path=paths, kind=definition["kind"], version=definition["version"])
-            epk = str(hasher._get_effective_partition_key_string(key))
-            home = next(range_ for range_ in self.ranges.values() if range_.low <= epk < range_.high)
-            self._partitions[name] = Partition(key, epk, home, self._unique_keys)
-            home.partitions.append(self._partitions[name])
-        return self._partitions[name]
+        name = orjson.dumps(key)
+        if name not in self.partitions:
+            epk = str(self._hasher._get_effective_partition_key_string(key))
+            self.partitions[name] = Partition(key, epk, self._unique_keys)
+        return self.partitions[name]
 
-    def addressed_range(self, request: Request) -> PhysicalRange | None:
-        """The range that a request names, None when it names none.
+    def addressed(self, request: Request) -> list[tuple[PhysicalRange, str, str]]:
+        """The range that a request names, or all; with the first hash that is meant in each, and the one behind the last.
 
         Raises:
             CosmosError: 410 (1002) when the range was split.
         """
         range_id = request.headers.get("x-ms-documentdb-partitionkeyrangeid")
-        if range_id is None:
-            return None
-        if range_id not in self.ranges:
+        if range_id is not None and range_id not in self.ranges:
             raise CosmosError(410, 1002, f"Partition key range {range_id} is gone.")
-        return self.ranges[range_id]
+        low, high = request.headers.get("x-ms-start-epk", ""), request.headers.get("x-ms-end-epk", "FF")
+        ranges = self.ranges.values() if range_id is None else [self.ranges[range_id]]
+        return [(range_, max(low, range_.low), min(high, range_.high)) for range_ in ranges]
+
+    def range_of(self, partition: Partition) -> PhysicalRange:
+        """The range that a partition is in."""
+        return next(range_ for range_ in self.ranges.values() if range_.low <= partition.epk < range_.high)
 
     def split(self, range_id: str) -> list[str]:
-        """Cut a range in the middle of its hashes; the children go on at the parent's LSN, with its log."""
+        """Cut a range in the middle of its hashes."""
         parent = self.ranges.pop(range_id)
         self.generation += 1
-        low = int(parent.low or "0", 16)
-        high = _HASH_SPACE if parent.high == "FF" else int(parent.high, 16)
-        middle = f"{(low + high) // 2:032X}"
-        first = max(int(known) for known in (*self.ranges, range_id, *parent.parents)) + 1
-        children = []
-        for number, (start, stop) in enumerate(((parent.low, middle), (middle, parent.high))):
-            child = PhysicalRange(str(first + number), start, stop, [*parent.parents, range_id], self.generation)
-            child.lsn, child.replica_lsn = parent.lsn, parent.replica_lsn
-            child.log = [entry for entry in parent.log if start <= entry.partition.epk < stop]
-            child.partitions = [partition for partition in parent.partitions if start <= partition.epk < stop]
-            child.unreplicated.extend(item for item in parent.unreplicated if start <= item[1].name[0].epk < stop)
-            for partition in child.partitions:
-                partition.range = child
-            self.ranges[child.id] = child
-            children.append(child.id)
-        return children
+        parents = (*parent.parents, range_id)
+        first = max(map(int, (*self.ranges, *parents))) + 1
+        for number, cut in enumerate(pairwise([parent.start, (parent.start + parent.stop) // 2, parent.stop]), first):
+            self.ranges[str(number)] = PhysicalRange(str(number), *cut, parents, self.generation)
+        return [str(first), str(first + 1)]
 
     @contextmanager
-    def transaction(self, partition: Partition) -> Iterator[Transaction]:
-        """Commit what the block writes, or roll it back when the block raises."""
-        transaction = Transaction(self, partition)
-        try:
-            yield transaction
-        except BaseException:
-            transaction.roll_back()
-            raise
-        transaction.commit()
+    def transaction(self, partition: Partition) -> Iterator[Write]:
+        """Commit what the block writes, under one LSN, or roll it back when the block raises."""
+        changes: list[tuple[Document | None, Document | None]] = []
 
-    def document(self, body: dict[str, Any], partition: Partition, before: Document | None, lsn: int) -> Document:
+        def write(before: Document | None, after: Document | None) -> None:
+            growth = (len(after.encoded) if after else 0) - (len(before.encoded) if before else 0)
+            if growth > 0 and partition.size + growth > self.settings.partition_limit:
+                raise CosmosError(403, 1014, "Partition key reached maximum size of 20 GB.")
+            partition.swap(before, after)
+            changes.append((before, after))
+
+        if self.settings.stale_writes:
+            partition.history.append((self.lsn, partition.documents.copy()))
+        try:
+            yield write
+        except BaseException:
+            for before, after in reversed(changes):
+                partition.swap(after, before)
+            raise
+        self.lsn += 1
+        written = [after for _, after in changes if after is not None and after.is_current]
+        Random(self.lsn).shuffle(written)  # the feed promises no order within a transaction
+        self.log.extend(written)
+        self._replica_lsn = max(self._replica_lsn, self.lsn - self.settings.stale_writes)
+
+    def view(self, range_: PhysicalRange, session: dict[str, int]) -> int:
+        """The LSN up to which a reader sees a range: at least the one of its session token."""
+        known = max(session.get(name, 0) for name in (range_.id, *range_.parents))
+        lsn = min(max(self._replica_lsn, known), self.lsn)
+        if lsn < self.lsn:
+            self._replica_lsn = lsn + 1
+        return lsn
+
+    def document(self, body: dict[str, Any], partition: Partition, before: Document | None) -> Document:
         """Make the next version of a document.
 
         Raises:
-            CosmosError: 400 for an unfit id, partition key or ttl, 413 for a document above 2 MB.
+            CosmosError: 400 for an unfit id or partition key, 413 for a document above 2 MB.
         """
         user = {name: value for name, value in body.items() if name not in SYSTEM_PROPERTIES}
-        document_id = user.get("id")
-        if not isinstance(document_id, str) or not 0 < len(document_id.encode()) <= _LONGEST_ID:
-            raise CosmosError(400, message="The id must be a non-empty string of at most 1023 bytes.")
-        if any(character in document_id for character in "/\\?#"):
-            raise CosmosError(400, message="The id must not contain / \\ ? #.")
-        if self.key_of(user) != partition.key:
+        if not re.fullmatch(rb"[^/\\?#]{1,1023}", user["id"].encode()):
+            raise CosmosError(400, message="The id must be a string of 1 to 1023 bytes, without / \\ ? #.")
+        found = dig(user, self.key_path)
+        if partition.key != [{} if found is UNDEFINED else found]:  # {} stands for a missing value, as on the wire
             raise CosmosError(400, 1001, "The partition key of the document and of the header differ.")
         sequence = next(self._sequence) if before is None else before.sequence
-        rid = base64.b64encode(self._rid + sequence.to_bytes(8, "little"), b"+-").decode()
-        now = int(self.settings.clock())
+        rid = resource_id(self.rid, sequence, 8)
         user |= {
             "_rid": rid,
             "_self": f"{self.properties['_self']}docs/{rid}/",
-            "_etag": f'"{self._rid.hex()}-{next(self._revision):08x}-{now:012x}"',
+            "_etag": f'"{self.rid}-{next(self._revision):025x}"',
             "_attachments": "attachments/",
-            "_ts": now,
+            "_ts": int(time.time()),
         }
-        encoded = dump(user)
+        encoded = orjson.dumps(user)
         if len(encoded) > LARGEST_DOCUMENT:
             raise CosmosError(413)
-        return Document(user, encoded, partition, sequence, lsn, self._expires_at(user), self.policy.count(user))
-
-    def _expires_at(self, body: dict[str, Any]) -> float | None:
-        default = self.properties.get("defaultTtl")
-        seconds = body.get("ttl", default)
-        if seconds is not None and (type(seconds) is not int or (seconds < 1 and seconds != -1)):
-            raise CosmosError(400, message="ttl must be a positive integer or -1.")
-        return None if default is None or seconds is None or seconds < 0 else body["_ts"] + seconds
-
-    def schedule_expiry(self, document: Document) -> None:
-        """Remember when a document ends."""
-        if document.expires_at is not None:
-            heapq.heappush(self._expiry, (document.expires_at, next(self._revision), document))
-
-    def expire(self) -> None:
-        """Remove what has outlived its ttl; the change feed does not tell."""
-        now = self.settings.clock()
-        while self._expiry and self._expiry[0][0] <= now:
-            document = heapq.heappop(self._expiry)[2]
-            if document.is_current:
-                document.partition.swap(document, None)
+        return Document(user, encoded, partition, sequence, self.lsn + 1)

@@ -1,6 +1,6 @@
 """Faults that a test injects: which requests they meet, and what happens to those.
 
-    server.inject(throttled(retry_after_ms=5), kind="create", times=2)
+    server.inject(throttled(), kind="create", times=2)
     server.inject(dropped(stored=True), kind="batch", container="events")
     gate = Gate()
     server.inject(slow(gate), kind="query")      # the answer waits until gate.release()
@@ -8,7 +8,6 @@
 `stored` says whether the operation took effect before the client saw the failure.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
@@ -32,21 +31,18 @@ class Gate:
         Raises:
             TimeoutError: None came.
         """
-        self._await(self._arrived, "No request came to the gate.")
+        if not self._arrived.wait(_PATIENCE):
+            raise TimeoutError("No request came to the gate.")
 
     def release(self) -> None:
         """Let every request at the gate, and all later ones, go on."""
         self._released.set()
 
-    async def hold(self) -> None:
+    def hold(self) -> None:
         """Make a request wait; called by the server."""
         self._arrived.set()
-        await asyncio.to_thread(self._await, self._released, "The gate was never released.")
-
-    @staticmethod
-    def _await(event: Event, complaint: str) -> None:
-        if not event.wait(_PATIENCE):
-            raise TimeoutError(complaint)
+        if not self._released.wait(_PATIENCE):
+            raise TimeoutError("The gate was never released.")
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,6 @@ class Fault:
         stored: Whether the operation is run before the fault.
         drop: Close the connection instead of answering.
         gate: Wait here before answering.
-        delay: Seconds to wait before answering.
         operation: Position of the batch operation that is to fail with `status`, in a 207; None fails the request.
     """
 
@@ -70,14 +65,7 @@ class Fault:
     stored: bool = False
     drop: bool = False
     gate: Gate | None = None
-    delay: float = 0.0
     operation: int | None = None
-
-    async def wait(self) -> None:
-        """Hold the request for as long as the fault says."""
-        await asyncio.sleep(self.delay)
-        if self.gate is not None:
-            await self.gate.hold()
 
     def answer(self, request: Request) -> Answer:
         """The answer that the client gets."""
@@ -108,14 +96,10 @@ class Injection:
         self.hits += 1
         return True
 
-    def stop(self) -> None:
-        """Leave all further requests alone."""
-        self.times = self.hits
 
-
-def throttled(retry_after_ms: int = 1) -> Fault:
-    """429: too many request units in this second."""
-    return Fault(429, 3200, {"x-ms-retry-after-ms": str(retry_after_ms)})
+def throttled() -> Fault:
+    """429: too many request units in this second; the SDK repeats it."""
+    return Fault(429, 3200, {"x-ms-retry-after-ms": "1"})
 
 
 def retry_with() -> Fault:
@@ -131,11 +115,6 @@ def request_timeout(*, stored: bool = False) -> Fault:
 def unavailable(*, stored: bool = False) -> Fault:
     """503: the SDK repeats even writes, which may have taken effect."""
     return Fault(503, stored=stored)
-
-
-def gone() -> Fault:
-    """410 (1002): the range moved."""
-    return Fault(410, 1002)
 
 
 def partition_full() -> Fault:
@@ -161,11 +140,6 @@ def dropped(*, stored: bool) -> Fault:
 def slow(gate: Gate, *, stored: bool = False) -> Fault:
     """The request waits at a gate, before or after it takes effect."""
     return Fault(gate=gate, stored=stored)
-
-
-def delayed(seconds: float) -> Fault:
-    """The request waits a little before it takes effect, as over a network; to hold it for sure, use a gate."""
-    return Fault(delay=seconds)
 
 
 def operation_failed(status: int, operation: int = 0) -> Fault:

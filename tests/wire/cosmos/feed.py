@@ -1,11 +1,13 @@
 """The change feed (latest version of each document) and the list of physical ranges that its readers follow."""
 
+from bisect import bisect_right
+
 import orjson
 
 from tests.wire.cosmos import charges
 from tests.wire.cosmos.container import Container
-from tests.wire.cosmos.messages import Answer, CosmosError, Request, listing
-from tests.wire.cosmos.storage import Document
+from tests.wire.cosmos.messages import Answer, Request, listing, not_served, session_headers
+from tests.wire.cosmos.partition import Document
 
 
 def answer_feed(container: Container, request: Request) -> Answer:
@@ -13,35 +15,29 @@ def answer_feed(container: Container, request: Request) -> Answer:
 
     A transaction is never cut, so a page may hold more than was asked for.
     """
-    range_ = container.addressed_range(request)
-    if range_ is None or request.headers["a-im"].lower() != "incremental feed":
-        raise CosmosError(400, message="Only the incremental feed (latest version) of one feed range is served.")
-    if "if-modified-since" in request.headers:
-        raise CosmosError(400, message="The feed is served from the beginning, from now or from a continuation.")
-    visible, _ = range_.view(request.session())
-    headers = {
-        "x-ms-session-token": f"{range_.id}:-1#{visible}",
-        "x-ms-documentdb-partitionkeyrangeid": range_.id,
-        "etag": f'"{visible}"',
-    }
+    (range_, low, high), *others = container.addressed(request)
+    if others or "if-modified-since" in request.headers or request.headers.get("a-im") != "Incremental Feed":
+        raise not_served("a feed of several ranges, from a point in time or with all versions; or a plain listing")
+    visible = container.view(range_, request.session())
+    headers = {**session_headers({range_.id: visible}), "etag": f'"{visible}"'}
     position = request.headers.get("if-none-match", '"0"')
+    after = visible if position == "*" else int(position.strip('"'))
     page: list[Document] = []
-    if position != "*":
-        low, high = request.headers.get("x-ms-start-epk", ""), request.headers.get("x-ms-end-epk", "FF")
-        for document in range_.entries_after(int(position.strip('"'))):
-            if document.lsn > visible:
-                break
+    for place in range(bisect_right(container.log, after, key=lambda each: each.lsn), len(container.log)):
+        document = container.log[place]
+        if document.lsn > visible:
+            break
+        if document.is_current and low <= document.partition.epk < high:
             if len(page) >= request.page_size() and document.lsn != page[-1].lsn:
                 headers["etag"] = f'"{page[-1].lsn}"'
                 break
-            if low <= document.partition.epk < high:
-                page.append(document)
-    size = sum(len(document.encoded) for document in page)
+            page.append(document)
     if not page:
         return Answer(304, headers=headers, charge=charges.feed(0))
     headers["x-ms-item-count"] = str(len(page))
     items = [orjson.Fragment(b'%s,"_lsn":%d}' % (document.encoded[:-1], document.lsn)) for document in page]
-    return Answer(200, listing(container.rid, "Documents", items), headers, charges.feed(size))
+    charge = charges.feed(sum(len(document.encoded) for document in page))
+    return Answer(200, listing(container.rid, "Documents", items), headers, charge)
 
 
 def answer_ranges(container: Container, request: Request) -> Answer:
@@ -55,7 +51,6 @@ def answer_ranges(container: Container, request: Request) -> Answer:
             "_rid": container.rid,
             "_self": f"{container.properties['_self']}pkranges/{range_.id}/",
             "_etag": etag,
-            "_ts": int(container.settings.clock()),
             "id": range_.id,
             "minInclusive": range_.low,
             "maxExclusive": range_.high,

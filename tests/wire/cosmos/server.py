@@ -1,16 +1,17 @@
 """An Azure Cosmos DB account on a local port, in memory, for the unmodified azure-cosmos SDK.
 
-Served are the account, databases, containers, documents, transactional batches, the change feed and a part of the query
-language (see `query`); everything else is refused with 400. It differs from the service on purpose in these points:
+Served is what the adapters of this project use: account, databases and containers, documents, transactional batches, the
+change feed and a part of the query language (see `query`). Everything else is refused with 400. It differs from the
+service on purpose in these points:
 
 - A filter on a property that the indexing policy excludes is refused; the service scans everything and bills for it.
 - Cross-partition queries are answered in one piece, so that the SDK has nothing to merge; their pages are sorted across ranges.
-- Authorization is not checked.
+- The transactions of a container are numbered through; the service numbers those of each physical range by themselves.
+- Documents do not expire, and authorization is not checked.
 - Request units are an estimate (see `charges`).
 """
 
 import base64
-import time
 from collections.abc import Callable
 from threading import RLock
 from typing import Any, Self
@@ -38,22 +39,13 @@ class CosmosServer:
         settings: May be changed while the server runs.
     """
 
-    def __init__(
-        self,
-        *,
-        ranges: int = 1,
-        stale_writes: int = 0,
-        partition_limit: int = _TWENTY_GB,
-        seed: int = 0,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, *, ranges: int = 1) -> None:
         self.key = _KEY
         self.meter = Meter()
-        self.settings = Settings(ranges, stale_writes, partition_limit, seed, self._now)
-        self._clock = clock
-        self._ahead = 0.0
+        self.settings = Settings(ranges, stale_writes=0, partition_limit=_TWENTY_GB)
         self._account = Account(self.settings)
         self._injections: list[Injection] = []
+        self._listeners: list[Callable[[Request], None]] = []
         self._lock = RLock()
         self._listener = Listener(self._serve)
         self.url = f"http://127.0.0.1:{self._listener.port}/"
@@ -80,24 +72,23 @@ class CosmosServer:
         times: int = 1,
         skip: int = 0,
         kind: str | None = None,
-        method: str | None = None,
         container: str | None = None,
         match: Callable[[Request], bool] = lambda _request: True,
     ) -> Injection:
         """Let requests meet a fault: the next `times` that fit, after `skip` that are spared."""
 
         def fits(request: Request) -> bool:
-            return (
-                kind in {None, request.kind}
-                and method in {None, request.method}
-                and container in {None, request.container}
-                and match(request)
-            )
+            return kind in {None, request.kind} and container in {None, request.container} and match(request)
 
         injection = Injection(fault, times, skip, fits)
         with self._lock:
             self._injections.append(injection)
         return injection
+
+    def listen(self, listener: Callable[[Request], None]) -> None:
+        """Let a function see every request from now on, before it is run."""
+        with self._lock:
+            self._listeners.append(listener)
 
     def split(self, database: str, container: str, range_id: str = "0") -> list[str]:
         """Split a physical range; returns the ids of its two children."""
@@ -107,21 +98,24 @@ class CosmosServer:
     def documents(self, database: str, container: str) -> list[dict[str, Any]]:
         """Copies of the stored documents, partition by partition."""
         with self._lock:
-            found = self._account.container(database, container)
-            found.expire()
-            return [orjson.loads(document.encoded) for document in found.documents()]
+            partitions = self._account.container(database, container).partitions.values()
+            return [orjson.loads(found.encoded) for partition in partitions for found in partition.documents.values()]
 
-    def advance(self, seconds: float) -> None:
-        """Move the server's clock on, for example past a ttl."""
-        self._ahead += seconds
-
-    def _now(self) -> float:
-        return self._clock() + self._ahead
-
-    async def _serve(self, request: Request) -> Answer | None:
+    def _serve(self, request: Request) -> Answer | None:
+        """Run the request, with its fault; None stands for a connection to be dropped."""
         with self._lock:
-            fault = next((injection.fault for injection in self._injections if injection.take(request)), None)
-        answer = await self._answer(request, fault)
+            for listener in self._listeners:
+                listener(request)
+            fault = next((injection.fault for injection in self._injections if injection.take(request)), Fault())
+        answer = self._run(request) if fault.stored else None
+        if fault.gate is not None:
+            fault.gate.hold()
+        if fault.drop or fault.status:
+            if answer is None:
+                self.meter.count(request.kind, 0)
+            answer = None if fault.drop else fault.answer(request)
+        else:
+            answer = answer or self._run(request)
         if answer is not None:
             answer.headers |= {
                 "content-type": "application/json",
@@ -129,18 +123,6 @@ class CosmosServer:
                 "x-ms-activity-id": request.headers.get("x-ms-activity-id", ""),
             }
         return answer
-
-    async def _answer(self, request: Request, fault: Fault | None) -> Answer | None:
-        """Run the request, with its fault; None stands for a connection to be dropped."""
-        if fault is None:
-            return self._run(request)
-        answer = self._run(request) if fault.stored else None
-        await fault.wait()
-        if fault.drop or fault.status:
-            if answer is None:
-                self.meter.count(request.kind, 0)
-            return None if fault.drop else fault.answer(request)
-        return answer or self._run(request)
 
     def _run(self, request: Request) -> Answer:
         with self._lock:
