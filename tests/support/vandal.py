@@ -188,7 +188,7 @@ class CosmosScene:
     def kept(self) -> dict[Place, bytes]:
         found: dict[Place, bytes] = {}
         for container in (self._events, self._projections):
-            for document in container.read_all_items():
+            for document in container.query_items("SELECT * FROM c", enable_cross_partition_query=True):
                 numbered = document["id"].rpartition(":")[2]
                 place = document["client_id"], document.get("kind", "event"), int(numbered) if numbered.isdigit() else 0
                 found[place] = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)

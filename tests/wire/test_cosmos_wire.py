@@ -337,6 +337,7 @@ class TestQueries:
             ("c.version > 1 AND (c.kind = 'a' OR c.version = 4 AND c.kind = 'b')", [3, 4]),
             ("c.version IN (4, @two, 99)", [2, 4]),
             ("ARRAY_CONTAINS(c.tags, 'y') AND c.version > 1", [2]),
+            ("STARTSWITH(c.kind, 'a') OR STARTSWITH(c.kind, 'bb')", [1, 3]),
             ("c.note = null", [1]),
             ("c.flag = true", [2]),
             ("c.deep.inside = 1", [3]),

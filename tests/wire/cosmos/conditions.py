@@ -1,5 +1,6 @@
 """Conditions of a query: whether a document passes, and where in an index to look for those that do."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -62,6 +63,7 @@ def spans(symbol: str, constants: Sequence[SortKey]) -> list[Span]:
         "<=": (type_start, behind),
         ">": (behind, type_stop),
         ">=": ((key,), type_stop),
+        "STARTSWITH": ((key,), ((key[0], f"{key[1]}{chr(sys.maxunicode)}"),)),
     }
     if symbol not in bounds:
         raise ValueError(f"no comparison by {symbol!r}")

@@ -3,7 +3,7 @@
     SELECT [TOP n] * | path, ... | VALUE COUNT(1)  FROM c  [WHERE condition]  [ORDER BY path [ASC|DESC]]
 
 A path is c.name.name; a condition compares a path with literals and @parameters, by = < <= > >= and IN (...), or says
-ARRAY_CONTAINS(path, value); conditions are combined by AND, OR and ( ).
+ARRAY_CONTAINS(path, value) or STARTSWITH(path, value); conditions are combined by AND, OR and ( ).
 """
 
 import re
@@ -114,13 +114,13 @@ class _Parser:
             self._expect(")")
             return conditions
         if self._accept("ARRAY_CONTAINS"):
-            self._expect("(")
-            path = _path(self._take())
+            path, item = self._arguments()
             self.searched.append((*path, "[]"))
-            self._expect(",")
-            item = self._value()
-            self._expect(")")
             return (Contains(path, item),)
+        if self._accept("STARTSWITH"):
+            path, prefix = self._arguments()
+            self.searched.append(path)
+            return (Comparison(path, spans("STARTSWITH", [prefix])),)
         path, symbol = _path(self._take()), self._take()
         self.searched.append(path)
         if symbol != "IN":
@@ -129,6 +129,14 @@ class _Parser:
         constants = self._several(self._value, ",")
         self._expect(")")
         return (Comparison(path, spans(symbol, constants)),)
+
+    def _arguments(self) -> tuple[Path, SortKey]:
+        self._expect("(")
+        path = _path(self._take())
+        self._expect(",")
+        value = self._value()
+        self._expect(")")
+        return path, value
 
     def _value(self) -> SortKey:
         token = self._take()
