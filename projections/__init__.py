@@ -47,7 +47,7 @@ from .ports import (
 from .projector import Projector
 from .pruning import Prunable, prunable, prune
 from .reader import AuditPage, Blame, RecordDiff, RecordReader, RecordView
-from .rebuild import Progress, Purpose, Rebuild, Share, load_progress
+from .rebuild import Progress, Purpose, Rebuild, load_progress
 from .record import (
     ABSENT,
     ROOT,
@@ -65,6 +65,7 @@ from .record import (
 from .refold import MAX_RECORD_BYTES, refold
 from .rules import Projection, Rule, UpdateProcessor
 from .schema import UnifiedSchema
+from .share import Share
 from .target import Outcome, Target
 from .verify import Verified, Verifier
 

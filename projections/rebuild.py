@@ -10,10 +10,9 @@ sweep, which starts where theirs was and announces it.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, NamedTuple
 
-from eventstore import CheckpointStore, ClientDirectory, StoreRefusedError
+from eventstore import CheckpointStore, ClientDirectory, ClientPage, StoreRefusedError
 
 from .announcing import announce
 from .errors import OutOfTimeError
@@ -24,9 +23,11 @@ from .ports import Commit, Loaded, Predecessors, ProjectionStore
 from .projector import Projector
 from .refold import PORTION
 from .rules import Projection
+from .share import Part, Share
 from .target import Outcome, Target
 
 _PAGE = 100  # clients of one stored progress
+_LISTED = 10_000  # clients listed at most to find so many
 _TOGETHER = 250  # events of one transaction: what somebody else's commit may have to wait for
 _TRIES = 3
 
@@ -37,17 +38,6 @@ class Purpose(StrEnum):
     FOLD = "rebuild"
     PUBLISH_DIFFERENCES = "publish-differences"
     TAKE_OVER = "take-over"
-
-
-class Share(NamedTuple):
-    """One of several equal parts of all clients, each worked on by one process: `Share(1, 4)` is the first of four."""
-
-    number: int
-    of: int
-
-    def holds(self, client_id: str) -> bool:
-        """Whether a client is in it."""
-        return int.from_bytes(sha256(client_id.encode()).digest()[:4]) % self.of == self.number - 1
 
 
 class Progress(NamedTuple):
@@ -125,22 +115,25 @@ class Rebuild:
         progress = load_progress(self._checkpoints, projection, self._purpose, share)
         if progress is None or progress.done:
             progress = Progress()
-        partitions = self._directory.partitions()
-        for partition in partitions:
+        parts = list(share.parts(self._directory.partitions()))
+        for part in parts:
             # Before any client is folded: what earlier generations pass from here on, the sweep of this one passes, too.
-            inherit_cursor(projection, self._checkpoints, partition)
-        for partition in partitions:
-            cursor = progress.cursors.get(partition)
-            while cursor is not None or partition not in progress.cursors:
-                page = self._directory.clients(partition, after=cursor, limit=_PAGE * share.of)
+            inherit_cursor(projection, self._checkpoints, part.partition)
+        for part in parts:
+            cursor = progress.cursors.get(part.partition)
+            while cursor is not None or part.partition not in progress.cursors:
+                page = self._page(part, cursor)
                 cursor = page.cursor
-                progress = self._take([each for each in page.client_ids if share.holds(each)], progress)
-                progress = progress._replace(cursors={**progress.cursors, partition: cursor})
+                progress = self._take([each for each in page.client_ids if part.holds(each)], progress)
+                progress = progress._replace(cursors={**progress.cursors, part.partition: cursor})
                 self._save(share, progress)
                 yield progress
         progress = progress._replace(done=True)
         self._save(share, progress)
         yield progress
+
+    def _page(self, part: Part, cursor: str | None) -> ClientPage:
+        return self._directory.clients(part.partition, after=cursor, limit=min(part.listed_for(_PAGE), _LISTED))
 
     def _save(self, share: Share, progress: Progress) -> None:
         name = _name(self._projector.projection, self._purpose, share)
