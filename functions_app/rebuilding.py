@@ -42,7 +42,7 @@ def progress_of(runtime: Runtime, purpose: Purpose, shares: Sequence[Share]) -> 
         events=sum(each.events for each in found),
         announced=sum(each.announced for each in found),
         parked=sum(each.parked for each in found),
-        failed=sum(each.failed for each in found),
+        failed=tuple(client_id for each in found for client_id in each.failed),
         done=all(each.done for each in found),
     )
 

@@ -28,6 +28,7 @@ from .target import Outcome, Target
 
 _PAGE = 100  # clients of one stored progress
 _LISTED = 10_000  # clients listed at most to find so many
+_LEFT_BEHIND = 1000  # clients that may fail before a walk stops; their ids are in the stored progress
 _TOGETHER = 250  # events of one transaction: what somebody else's commit may have to wait for
 _TRIES = 3
 
@@ -48,16 +49,16 @@ class Progress(NamedTuple):
         events: how many events these have.
         announced: clients of which something was announced.
         parked: clients that do not go on.
-        failed: clients that others kept from getting there; walk again.
+        failed: clients that something kept from getting there; the next walk begins with them.
         cursors: by partition of the directory, where to go on; None at its end.
-        done: whether it is at the end.
+        done: whether it is at the end, and nobody failed.
     """
 
     clients: int = 0
     events: int = 0
     announced: int = 0
     parked: int = 0
-    failed: int = 0
+    failed: tuple[str, ...] = ()
     cursors: Mapping[str, str | None] = {}
     done: bool = False
 
@@ -67,14 +68,18 @@ def load_progress(
 ) -> Progress | None:
     """How far a walk got, None if it never began."""
     stored = checkpoints.load(_name(projection, purpose, share))
-    return None if stored is None else Progress(**json.loads(stored))
+    if stored is None:
+        return None
+    progress = Progress(**json.loads(stored))
+    return progress._replace(failed=tuple(progress.failed))
 
 
 class Rebuild:
     """Walks over the clients of a share.
 
     What it does is stored page by page, so that a walk that was killed goes on with the page it was at, whose clients go
-    on with the commit they were at. One that got to its end begins again.
+    on with the commit they were at. One that is done begins again. Clients that fail are left behind and taken up first by
+    the next walk; one that leaves a thousand behind stops, since what keeps them will keep others.
 
     Args:
         projector: of the running generation.
@@ -119,25 +124,33 @@ class Rebuild:
         for part in parts:
             # Before any client is folded: what earlier generations pass from here on, the sweep of this one passes, too.
             inherit_cursor(projection, self._checkpoints, part.partition)
+        name = _name(projection, self._purpose, share)
+        for reached in self._steps(parts, progress):
+            self._checkpoints.save(name, json.dumps(reached._asdict()))
+            yield reached
+
+    def _steps(self, parts: Sequence[Part], progress: Progress) -> Iterator[Progress]:
+        """The progress after each page: first the clients that failed before, then the others."""
+        before = progress.failed
+        for start in range(0, len(before), _PAGE):
+            again = before[start : start + _PAGE]
+            progress = self._take(again, progress._replace(failed=progress.failed[len(again) :]))
+            yield progress
         for part in parts:
             cursor = progress.cursors.get(part.partition)
             while cursor is not None or part.partition not in progress.cursors:
+                if len(progress.failed) >= _LEFT_BEHIND:
+                    return
                 page = self._page(part, cursor)
                 cursor = page.cursor
                 progress = self._take([each for each in page.client_ids if part.holds(each)], progress)
                 progress = progress._replace(cursors={**progress.cursors, part.partition: cursor})
-                self._save(share, progress)
                 yield progress
-        progress = progress._replace(done=True)
-        self._save(share, progress)
-        yield progress
+        if not progress.failed:
+            yield progress._replace(done=True)
 
     def _page(self, part: Part, cursor: str | None) -> ClientPage:
         return self._directory.clients(part.partition, after=cursor, limit=min(part.listed_for(_PAGE), _LISTED))
-
-    def _save(self, share: Share, progress: Progress) -> None:
-        name = _name(self._projector.projection, self._purpose, share)
-        self._checkpoints.save(name, json.dumps(progress._asdict()))
 
     def _take(self, client_ids: Sequence[str], progress: Progress) -> Progress:
         """Bring a page of clients to where they have to be, then announce what has to be."""
@@ -159,10 +172,11 @@ class Rebuild:
                     )
             if not targets:
                 break
-        announced = [] if self._purpose is Purpose.FOLD else self._announce(client_ids)
+        there = [each for each in client_ids if each not in targets]
+        announced = [] if self._purpose is Purpose.FOLD else self._announce(there)
         if announced:
             self._on_announced(announced)
-        return progress._replace(announced=progress.announced + len(announced), failed=progress.failed + len(targets))
+        return progress._replace(announced=progress.announced + len(announced), failed=(*progress.failed, *targets))
 
     def _batches(self, targets: Mapping[str, Target]) -> Iterator[dict[str, Target]]:
         """Targets to be committed together: where clients share a transaction, everybody else waits while it is written."""

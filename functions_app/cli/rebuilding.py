@@ -47,7 +47,8 @@ def rebuild(
 ) -> None:
     """Fold every client by the rules of a new version; goes on where it was interrupted. Ends with 3 if clients are left.
 
-    Announces nothing unless asked to. With several workers or shards, use the same numbers when going on.
+    Those that failed are taken up first by the next call. Announces nothing unless asked to. With several workers or
+    shards, use the same numbers when going on.
     """
     if publish_differences + take_over + prune_older > 1:
         raise typer.BadParameter("one of --publish-differences, --take-over and --prune")
@@ -79,12 +80,13 @@ def rebuild(
                 rate = max(done.events - before.events, 0) / max(monotonic() - started, 0.001)
                 bar.update(task, completed=done.clients, description=f"{generation}, {rate:,.0f} events/s")
     found = progress_of(runtime, purpose, shares)
-    told = {name: value for name, value in found._asdict().items() if name != "cursors"}
+    told = {**found._asdict(), "failed": len(found.failed)}
+    del told["cursors"]
     if as_json:
         print_json({"generation": generation, "purpose": purpose, **told})
     else:
         console.print(f"{generation}: " + ", ".join(f"{name} {value}" for name, value in told.items()), markup=False)
-    if found.parked or found.failed or not found.done:
+    if found.parked or not found.done:
         raise typer.Exit(ATTENTION)
 
 

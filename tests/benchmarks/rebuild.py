@@ -100,7 +100,7 @@ def _rebuild(data: Path, workers: int, clients: int) -> tuple[float, float]:
         for progress in walk_side_by_side(runtime, Purpose.FOLD, shares_of(Share(1, 1), workers)):
             done, peak = progress, max([peak, *map(_peak_memory, _children())])
         seconds = time.perf_counter() - started
-    if (done.clients, done.failed, done.parked) != (clients, 0, 0):
+    if (done.clients, done.done, done.parked) != (clients, True, 0):
         raise RuntimeError(f"the rebuild is not complete: {done}")
     return clients * PER_CLIENT / seconds, peak
 

@@ -1,5 +1,6 @@
 """The command rebuild: a new version of the rules on the data of the old one, and the way back."""
 
+from contextlib import closing
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from functions_app.embedded import open_embedded
 from functions_app.runtime import Runtime
 from functions_app.settings import Settings
+from projections import Progress
 from tests.support.command_line import CommandLine
 from tests.support.newer import domain as newer
 from tests.support.waiting import PATIENCE, wait_until
@@ -104,6 +106,19 @@ def test_a_killed_rebuild_goes_on(data: Path) -> None:
     assert 0 < before["clients"] < PEOPLE
     assert new.json("rebuild")["clients"] == PEOPLE
     assert email(new, PEOPLE) == f"P{PEOPLE}@X.EXAMPLE"
+
+
+def test_who_was_left_behind_is_done_by_the_next_call(data: Path) -> None:
+    """Counted and not named; only they are done again."""
+    new = CommandLine(data, NEWER)
+    with closing(Runtime(newer, Settings({}), open_embedded(data, newer))) as runtime:
+        left = Progress(clients=PEOPLE - 2, failed=("3", "7"), cursors={"all": None})
+        runtime.backend.checkpoints.save("people.v2:rebuild:1of1", orjson.dumps(left._asdict()).decode())
+    shown = new.json("rebuild", "--status", code=3)
+    assert (shown["failed"], shown["done"]) == (2, False)
+    done = new.json("rebuild")
+    assert (done["clients"], done["failed"], done["done"]) == (PEOPLE, 0, True)
+    assert [email(new, person) for person in (3, 4, 7)] == ["P3@X.EXAMPLE", "p4@x.example", "P7@X.EXAMPLE"]
 
 
 def test_workers_end_with_the_one_who_started_them(data: Path) -> None:
