@@ -92,7 +92,7 @@ class Runtime:
         Raises:
             FingerprintMismatchError: the code changed without a new projection version.
         """
-        if check_generation(self.domain.projection, self.backend.checkpoints):
+        if check_generation(self.domain.projection, self.backend.checkpoints, self.backend.feed):
             _log.warning("Rule code changed since %s was first projected", self.domain.projection.generation)
         return ObservedProjector(
             self.domain.projection,

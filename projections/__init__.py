@@ -29,6 +29,7 @@ from .generation import check_generation, inherit_cursor, sweep_cursor
 from .heal import Healed, Healer
 from .layout import ONE_VALUE, SubSchema
 from .merging import apply_changes, difference
+from .passed import Passed
 from .ports import (
     AuditFilter,
     AuditLog,
@@ -38,7 +39,6 @@ from .ports import (
     Loaded,
     Mend,
     Outbox,
-    Passed,
     Predecessors,
     ProjectionStore,
     Served,

@@ -9,7 +9,7 @@ from azure.cosmos import ContainerProxy
 from eventstore import cosmos_errors, cosmos_query
 
 from .documents import Document
-from .ports import Passed
+from .passed import Left, Passed, passed_of
 from .rules import Projection
 
 _PAGE = 1000
@@ -26,20 +26,43 @@ class CosmosPredecessors:
 
     def __init__(self, container: ContainerProxy, projection: Projection[Any]) -> None:
         self._container = container
+        self._projection = projection
         self._there, self._generations = _among("c.generation", "generation", projection.predecessors)
 
     def passed(self, client_ids: Sequence[str]) -> Mapping[str, Passed]:
-        """See `Predecessors.passed`: one query for all clients, a request for each range they are in."""
+        """See `Predecessors.passed`: one query for all clients, a request for each range they are in.
+
+        One more for those with whom generations are not equally far: only there it matters which of them announced.
+        """
+        if not client_ids:
+            return {}
         these, clients = _among("c.client_id", "client", client_ids)
-        found: dict[str, Passed] = {}
-        if clients:
-            fields = "SELECT c.client_id, c.body.version, c.body.parked"
-            for document in self._query(f"{fields} FROM c WHERE c.kind = 'record' AND {these}", None, **clients):
-                version, parked = int(document["version"]), document["parked"]
-                before = found.get(document["client_id"], Passed(0, 0))
-                waiting_for = max(before.waiting_for, version, int(parked["waiting_for"]) if parked else 0)
-                found[document["client_id"]] = Passed(max(before.version, version), waiting_for)
-        return found
+        fields = "c.client_id, c.generation, c.body.version, c.body.parked"
+        text = f"SELECT {fields} FROM c WHERE c.kind = 'record' AND {these}"  # noqa: S608 - names of parameters
+        versions = self._projection.generations
+        left: dict[str, list[Left]] = {}
+        for document in self._query(text, None, **clients):
+            parked = document["parked"]
+            found = Left(
+                versions[document["generation"]],
+                int(document["version"]),
+                int(parked["waiting_for"]) if parked else 0,
+            )
+            left.setdefault(document["client_id"], []).append(found)
+        # After the records: whoever announces in between only makes it look as if less was told.
+        announcers = self._announcers([each for each, of in left.items() if len({one.version for one in of}) > 1])
+        return {client_id: passed_of(each, announcers.get(client_id, 0)) for client_id, each in left.items()}
+
+    def _announcers(self, client_ids: Sequence[str]) -> dict[str, int]:
+        """Which earlier version of the projection announced last, of the clients of which one did."""
+        if not client_ids:
+            return {}
+        these, clients = _among("c.client_id", "client", client_ids)
+        fields = "c.client_id, c.body.projection_version"
+        text = f"SELECT {fields} FROM c WHERE c.kind = 'announced' AND c.projection = @name AND {these}"  # noqa: S608 - likewise
+        found = cosmos_query(self._container, text, None, page=_PAGE, name=self._projection.name, **clients)
+        announcers = {document["client_id"]: int(document["projection_version"]) for document in found}
+        return {client_id: each for client_id, each in announcers.items() if each < self._projection.version}
 
     def owners(self, *, audit: bool, after: str = "", limit: int = 1000) -> Sequence[str]:
         """See `Predecessors.owners`: by records, and by the first audit entry, which is removed last."""

@@ -1,16 +1,19 @@
 """Generations: records of one projection version belong together, and the code must not change under them unnoticed.
 
 A new generation starts where its predecessor is: what that one passed, reads find in its records until a rebuild walks
-over it; what comes after, the new one passes itself.
+over it; what comes after, the new one passes itself. Where that is has to be fixed before it folds any client: from then
+on its predecessor may be silent about that client, and what is passed in silence nobody else would tell.
 """
 
 from typing import Any
 
-from eventstore import CheckpointStore
+from eventstore import ChangeFeed, CheckpointStore
 
 from .errors import FingerprintMismatchError
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .rules import Projection
+
+_BEGINNING = ""  # of the feed, as a cursor that is kept
 
 
 def sweep_cursor(projection: Projection[Any], checkpoints: CheckpointStore, partition: str) -> tuple[str, str | None]:
@@ -22,7 +25,7 @@ def sweep_cursor(projection: Projection[Any], checkpoints: CheckpointStore, part
         name = f"{projection.generation_of(version)}:{partition}"
         cursor = checkpoints.load(name)
         if cursor is not None:
-            return name, cursor
+            return name, cursor or None
     return f"{projection.generation}:{partition}", None
 
 
@@ -33,15 +36,22 @@ def inherit_cursor(projection: Projection[Any], checkpoints: CheckpointStore, pa
     """
     own = f"{projection.generation}:{partition}"
     name, cursor = sweep_cursor(projection, checkpoints, partition)
-    return cursor if cursor is None or name == own else checkpoints.create(own, cursor)
+    if projection.version == 1 or (name == own and cursor is not None):
+        return cursor
+    return checkpoints.create(own, cursor or _BEGINNING) or None
 
 
-def check_generation(projection: Projection[Any], checkpoints: CheckpointStore, *, accept: bool = False) -> bool:
-    """Compare the running code with the code that first projected this version; remember it if none did.
+def check_generation(
+    projection: Projection[Any], checkpoints: CheckpointStore, feed: ChangeFeed, *, accept: bool = False
+) -> bool:
+    """Compare the running code with the code that first projected this version; to be called before it folds anything.
+
+    If none did, the generation is born: it is remembered, and so is where its sweep starts.
 
     Args:
         projection: what is about to be projected.
         checkpoints: where the fingerprints are kept, under `<generation>:fingerprint`.
+        feed: what will be swept.
         accept: take the running code as the new standard.
 
     Returns:
@@ -53,6 +63,9 @@ def check_generation(projection: Projection[Any], checkpoints: CheckpointStore, 
     name = f"{projection.generation}:fingerprint"
     running = f"{structure_fingerprint(projection)} {code_fingerprint(projection)}"
     stored = checkpoints.load(name)
+    if stored is None:
+        for partition in feed.partitions():
+            inherit_cursor(projection, checkpoints, partition)
     if stored is None or accept:
         if stored != running:
             checkpoints.save(name, running)

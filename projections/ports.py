@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from eventstore import StoreRefusedError
 
 from .documents import Document, object_in
+from .passed import Passed
 from .record import Announced, AuditEntry, OutboxEntry, Record
 
 
@@ -97,18 +98,6 @@ class ProjectionStore(Protocol):
 
     def client_ids(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """Ids of the clients that have a record, ascending."""
-
-
-class Passed(NamedTuple):
-    """How far earlier generations are with a client.
-
-    Attributes:
-        version: the highest that one of them folded; so far the world was told.
-        waiting_for: the highest that one of them waits for, at a client that is parked; nobody told of what is between.
-    """
-
-    version: int
-    waiting_for: int
 
 
 class Predecessors(Protocol):

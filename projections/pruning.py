@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .errors import IncompleteGenerationError
-from .ports import Passed, Predecessors, ProjectionStore
+from .passed import Passed
+from .ports import Predecessors, ProjectionStore
 from .record import Record
 
 _PAGE = 100

@@ -7,11 +7,20 @@ import orjson
 
 from eventstore import SqliteDatabase
 
-from .ports import Passed
+from .passed import Left, Passed, passed_of
 from .rules import Projection
 
 _THERE = "generation IN (SELECT value FROM json_each(:generations))"
 _THESE = f"{_THERE} AND client_id IN (SELECT value FROM json_each(:clients))"
+_PASSED = f"""
+    SELECT client_id, generation, r.body ->> '$.version', coalesce(r.body ->> '$.parked.waiting_for', 0),
+        coalesce((
+            SELECT a.body ->> '$.projection_version' FROM announced a
+            WHERE a.projection = :name AND a.client_id = r.client_id
+            AND a.body ->> '$.projection_version' < :own
+        ), 0)
+    FROM records r WHERE {_THESE}
+"""
 _OWNERS = f"""
     SELECT client_id FROM records WHERE {_THERE} AND client_id > :after
     UNION SELECT client_id FROM audit WHERE :audit AND {_THERE} AND client_id > :after AND version = 1
@@ -29,18 +38,20 @@ class SqlitePredecessors:
 
     def __init__(self, database: SqliteDatabase, projection: Projection[Any]) -> None:
         self._database = database
+        self._projection = projection
         self._generations = orjson.dumps(projection.predecessors).decode()
 
     def passed(self, client_ids: Sequence[str]) -> Mapping[str, Passed]:
         """See `Predecessors.passed`: one query."""
+        name, own, versions = self._projection.name, self._projection.version, self._projection.generations
+        left: dict[str, list[Left]] = {}
+        announcers: dict[str, int] = {}
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT client_id, max(body ->> '$.version'), "
-                "max(max(body ->> '$.version', coalesce(body ->> '$.parked.waiting_for', 0))) "
-                f"FROM records WHERE {_THESE} GROUP BY client_id",
-                self._named(clients=orjson.dumps(client_ids).decode()),
-            ).fetchall()
-        return {client_id: Passed(version, waiting_for) for client_id, version, waiting_for in rows}
+            named = self._named(clients=orjson.dumps(client_ids).decode(), name=name, own=own)
+            for client_id, generation, version, waiting_for, announcer in connection.execute(_PASSED, named):
+                left.setdefault(client_id, []).append(Left(versions[generation], version, waiting_for))
+                announcers[client_id] = announcer
+        return {client_id: passed_of(each, announcers[client_id]) for client_id, each in left.items()}
 
     def owners(self, *, audit: bool, after: str = "", limit: int = 1000) -> Sequence[str]:
         """See `Predecessors.owners`."""

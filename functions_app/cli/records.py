@@ -114,7 +114,7 @@ def project(
         return
     runtime = opened_for(*_projecting(refold)) if accept_fingerprint or refold is not None else opened()
     if accept_fingerprint:
-        check_generation(runtime.domain.projection, runtime.backend.checkpoints, accept=True)
+        check_generation(runtime.domain.projection, runtime.backend.checkpoints, runtime.backend.feed, accept=True)
     if refold is None:
         with progress() as bar:
             task = bar.add_task("events", total=measure_lag(runtime).events)

@@ -132,35 +132,35 @@ def test_code_counts_apart_from_structure(load: Load, old: str, new: str) -> Non
 
 def test_a_generation_remembers_the_code_that_first_projected_it(load: Load, world: World) -> None:
     """The same code may go on for ever."""
-    assert check_generation(load(), world.checkpoints) is False
-    assert check_generation(load(), world.checkpoints) is False
+    assert check_generation(load(), world.checkpoints, world.events) is False
+    assert check_generation(load(), world.checkpoints, world.events) is False
 
 
 def test_a_changed_rule_is_told(load: Load, world: World) -> None:
     """It is allowed, until the change is accepted it is worth a warning at each start."""
-    check_generation(load(), world.checkpoints)
+    check_generation(load(), world.checkpoints, world.events)
     changed = load("if event.email:", "if not event.email:")
-    assert check_generation(changed, world.checkpoints) is True
-    assert check_generation(changed, world.checkpoints) is True
-    assert check_generation(changed, world.checkpoints, accept=True) is False
-    assert check_generation(changed, world.checkpoints) is False
+    assert check_generation(changed, world.checkpoints, world.events) is True
+    assert check_generation(changed, world.checkpoints, world.events) is True
+    assert check_generation(changed, world.checkpoints, world.events, accept=True) is False
+    assert check_generation(changed, world.checkpoints, world.events) is False
 
 
 def test_a_changed_structure_is_refused(load: Load, world: World) -> None:
     """Unless the version is raised, or it is accepted."""
-    check_generation(load(), world.checkpoints)
+    check_generation(load(), world.checkpoints, world.events)
     changed = load("def told(", "def heard(")
     with pytest.raises(FingerprintMismatchError, match=r"clients\.v1") as caught:
-        check_generation(changed, world.checkpoints)
+        check_generation(changed, world.checkpoints, world.events)
     assert caught.value.generation == "clients.v1"
-    check_generation(load("version=1)\n\n@clients", "version=2)\n\n@clients"), world.checkpoints)
-    check_generation(changed, world.checkpoints, accept=True)
-    assert check_generation(changed, world.checkpoints) is False
+    check_generation(load("version=1)\n\n@clients", "version=2)\n\n@clients"), world.checkpoints, world.events)
+    check_generation(changed, world.checkpoints, world.events, accept=True)
+    assert check_generation(changed, world.checkpoints, world.events) is False
 
 
 def test_the_fingerprint_does_not_disturb_the_cursors(world: World) -> None:
     """It is kept beside them under a name of its own."""
-    check_generation(clients, world.checkpoints)
+    check_generation(clients, world.checkpoints, world.events)
     assert world.checkpoints.load("clients.v1:all") is None
     assert world.checkpoints.load("clients.v1:fingerprint") is not None
 

@@ -133,9 +133,10 @@ class World(AnyWorld):
     """Stores of one projection in a directory.
 
     Args:
-        directory: where the files are.
+        directory: where the files are; None keeps everything in memory.
         projection: what is projected.
         clock: recording and outbox times.
+        beside: another world in this process whose files it shares.
     """
 
     events: SqliteEventStore
@@ -143,13 +144,17 @@ class World(AnyWorld):
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | None,
         projection: Projection[Any] = clients,
         *,
         clock: Callable[[], datetime] = lambda: RECORDED_AT,
+        beside: "World | None" = None,
     ) -> None:
         self.directory = directory
-        self._events, self._projections = open_events(directory), open_projections(directory)
+        if beside is None:
+            self._events, self._projections = open_events(directory), open_projections(directory)
+        else:
+            self._events, self._projections = beside._events, beside._projections
         events = SqliteEventStore(self._events, clock=clock)
         super().__init__(
             projection,
