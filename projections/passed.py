@@ -1,7 +1,8 @@
 """How far earlier generations are with a client, and how far that means that the world was told.
 
-They are not all as far as each other, and do not all tell what they fold: a generation older than the one that announced
-last folds on in silence, and a rebuild is silent. But a rebuild folds no further than the world was told.
+They are not all as far as each other, and do not all tell what they fold: older ones than the one that announced last fold
+on in silence; so may newer ones have done before announcing was taken back from them. What the one that announced last
+folded, the world was told.
 """
 
 from collections.abc import Iterable
@@ -42,5 +43,9 @@ def passed_of(left: Iterable[Left], announcer: int) -> Passed:
         announcer: the version of the projection that announced last, 0 if none of these did.
     """
     left = list(left)
-    told = max((each.version for each in left if each.projection_version >= announcer), default=0)
-    return Passed(told, max((max(each.version, each.waiting_for) for each in left), default=0))
+    # Otherwise nothing was ever news, or its records were pruned, by code that was complete: nobody is silent.
+    told = [each for each in left if each.projection_version == announcer] or left
+    return Passed(
+        max((each.version for each in told), default=0),
+        max((max(each.version, each.waiting_for) for each in left), default=0),
+    )

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from projections import (
+    Announced,
     AuditFilter,
+    Commit,
     Parked,
     Passed,
     Predecessors,
@@ -49,10 +51,37 @@ class PredecessorsContract:
         return open_both(THIRD)[1]
 
     def test_how_far_earlier_generations_are(self, predecessors: Predecessors) -> None:
-        """The one that is furthest counts; neither the own generation nor later ones or other projections do."""
+        """The one that is furthest counts where none announced anything; neither the own generation nor later ones or other projections do."""
         found = predecessors.passed(["a", "b", "c", "nobody"])
         assert found == {"a": Passed(4, 4), "b": Passed(2, 7)}
         assert predecessors.passed([]) == {}
+
+    @pytest.mark.parametrize(
+        ("announcer", "told"),
+        [(1, 4), (2, 2), (3, 4), (4, 4)],
+        ids=["the one that is furthest", "another", "the own one", "a later one"],
+    )
+    def test_so_far_the_world_was_told(
+        self, predecessors: Predecessors, open_both: Open, announcer: int, told: int
+    ) -> None:
+        """Where one of them announced last, what it folded counts: what others passed meanwhile they did not tell."""
+        store, _ = open_both(FIRST)
+        loaded = store.load(["a"])["a"]
+        assert loaded.record is not None
+        announced = Announced(1, announcer, 2, {})
+        store.commit([Commit(loaded, loaded.record, (), announced)])
+        assert predecessors.passed(["a", "b"]) == {"a": Passed(told, 4), "b": Passed(2, 7)}
+
+    def test_where_the_one_that_announced_was_pruned_those_that_are_left_count(
+        self, predecessors: Predecessors, open_both: Open
+    ) -> None:
+        """They were complete when it was."""
+        store, _ = open_both(FIRST)
+        loaded = store.load(["a"])["a"]
+        assert loaded.record is not None
+        store.commit([Commit(loaded, loaded.record, (), Announced(1, 1, 2, {}))])
+        open_both(SECOND)[1].remove(["a"], audit=False)
+        assert predecessors.passed(["a"]) == {"a": Passed(2, 2)}
 
     def test_the_first_version_has_none(self, predecessors: Predecessors, open_both: Open) -> None:
         """Nothing was before it."""

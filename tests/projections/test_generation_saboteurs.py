@@ -9,10 +9,12 @@ import orjson
 import pytest
 
 import projections.follower
+import projections.generation
 import projections.projector
 import projections.pruning
 import projections.rebuild
 import projections.sqlite
+import projections.sqlite_predecessors
 from eventstore import ClientPage, SqliteCheckpointStore, StoreUnavailableError
 from projections import (
     Passed,
@@ -27,8 +29,10 @@ from projections import (
     prune,
 )
 from projections.announcing import announce
+from projections.passed import passed_of
 from tests.projections import test_generations as generations_hold
 from tests.projections import test_pruning as pruning_holds
+from tests.projections import test_three_generations as three_hold
 from tests.support.clients import Contacted, Graded
 from tests.support.generations import louder, walked
 from tests.support.interposing import Interposed, once
@@ -76,6 +80,18 @@ def who_was_overtaken_does_not_say_it_announced(pair: Pair) -> None:
         (2, {"contact"}),
         (3, {"root"}),
     ]
+
+
+def what_was_passed_in_silence_is_told(_: Pair) -> None:
+    """As the test of three generations."""
+    with closing(three_hold.Story()) as story:
+        three_hold.test_what_was_passed_in_silence_is_not_taken_for_told(story)
+
+
+def nothing_is_passed_by_others_before_the_first_sweep(_: Pair) -> None:
+    """As the test of three generations."""
+    with closing(three_hold.Story()) as story:
+        three_hold.test_a_generation_has_its_cursor_before_it_folds_a_client(story)
 
 
 def who_fell_behind_meanwhile_keeps_its_record(pair: Pair) -> None:
@@ -131,6 +147,14 @@ def a_rebuild_folds_to_the_end(patch: pytest.MonkeyPatch, new: World) -> None:
         return {client_id: Passed(version, version) for client_id, version in heads.items()}
 
     patch.setattr(SqlitePredecessors, "passed", passed)
+
+
+def whoever_is_furthest_told(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(projections.sqlite_predecessors, "passed_of", lambda left, _: passed_of(left, 0))
+
+
+def a_generation_is_born_without_cursors(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(projections.generation, "inherit_cursor", lambda *_: None)
 
 
 def nobody_is_spoken_for(patch: pytest.MonkeyPatch, _: World) -> None:
@@ -249,6 +273,8 @@ SABOTEURS: list[tuple[Sabotage, Callable[[Pair], None]]] = [
     (reads_know_their_own_generation_only, generations_hold.test_reads_never_go_back),
     (the_newer_generation_is_served_even_if_behind, generations_hold.test_reads_never_go_back),
     (a_rebuild_folds_to_the_end, generations_hold.test_what_nobody_announced_yet_is_left_to_the_sweep),
+    (whoever_is_furthest_told, what_was_passed_in_silence_is_told),
+    (a_generation_is_born_without_cursors, nothing_is_passed_by_others_before_the_first_sweep),
     (nobody_is_spoken_for, generations_hold.test_a_client_that_the_new_version_spoke_for_is_left_to_those_who_announce),
     (what_old_rules_parked_is_not_marked, generations_hold.test_what_old_rules_parked_is_announced),
     (progress_is_stored_before_the_work, a_rebuild_that_dies_goes_on),

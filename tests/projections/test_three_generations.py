@@ -113,8 +113,9 @@ def test_a_generation_has_its_cursor_before_it_folds_a_client(story: Story) -> N
     """From its first word on the others are silent; what they pass meanwhile it has to come by itself."""
     story.tell("contact")
     story.sweep(1)
+    story.tell("contact")
     story.ring(3)
-    story.tell("grade")
+    story.tell("contact")
     story.sweep(1)
     story.check()
 
@@ -173,6 +174,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
 @settings(max_examples=25, deadline=None)
 @given(steps())
 @example([("tell", "contact"), (Purpose.TAKE_OVER, 2), ("tell", "grade"), ("ring", 1)])
+@example([("tell", "contact"), ("sweep", 3), ("tell", "score"), ("ring", 2), (Purpose.TAKE_OVER, 1)])
 @example([("tell", "score"), ("ring", 1), (Purpose.FOLD, 2), ("tell", "contact"), ("sweep", 1), (Purpose.FOLD, 3)])
 def test_whatever_happens_is_told(happened: list[Step]) -> None:
     """Doorbells, sweeps, walks of each purpose and events that version 1 cannot digest, in any order."""
