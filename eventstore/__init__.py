@@ -43,6 +43,7 @@ from .ports import (
     EventStore,
     ExpectedVersion,
     FeedPage,
+    ForeignDocument,
     Rejection,
     RejectionStore,
 )
@@ -51,7 +52,7 @@ from .registry import EventRegistry, EventType
 from .seal import Seal, Sealed, check_sealed, open_seal, write_seal
 
 if TYPE_CHECKING:
-    from .cosmos import EVENTS_CONTAINER, CosmosChangeFeed, CosmosEventStore
+    from .cosmos import EVENTS_CONTAINER, CosmosEventStore
     from .cosmos_client import (
         OutcomeUnknownError,
         WriteConflictError,
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
         key_differences,
         open_cosmos,
     )
+    from .cosmos_event import event_in, foreign_in
+    from .cosmos_feed import CosmosChangeFeed
     from .cosmos_intake import INTAKE_CONTAINER, CosmosCheckpointStore, CosmosRejectionStore
     from .sqlite import SqliteEventStore, open_events
     from .sqlite_database import SqliteDatabase
@@ -69,7 +72,7 @@ if TYPE_CHECKING:
 
 # Adapters load on first use: an application pays only for the database it runs on.
 _ADAPTERS = {
-    "CosmosChangeFeed": "cosmos",
+    "CosmosChangeFeed": "cosmos_feed",
     "CosmosCheckpointStore": "cosmos_intake",
     "CosmosEventStore": "cosmos",
     "CosmosRejectionStore": "cosmos_intake",
@@ -81,6 +84,8 @@ _ADAPTERS = {
     "cosmos_errors": "cosmos_client",
     "cosmos_query": "cosmos_client",
     "create_all": "cosmos_client",
+    "event_in": "cosmos_event",
+    "foreign_in": "cosmos_event",
     "key_differences": "cosmos_client",
     "open_cosmos": "cosmos_client",
     "CHECKPOINTS_TABLE": "sqlite_intake",
@@ -136,6 +141,7 @@ __all__ = [
     "ExpectedVersion",
     "FeedPage",
     "FieldProblem",
+    "ForeignDocument",
     "HistoryForkedError",
     "InvalidClientIdError",
     "InvalidEventError",
@@ -171,7 +177,9 @@ __all__ = [
     "cosmos_errors",
     "cosmos_query",
     "create_all",
+    "event_in",
     "field_problems",
+    "foreign_in",
     "key_differences",
     "normalize",
     "open_cosmos",

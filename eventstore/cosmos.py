@@ -1,16 +1,13 @@
-"""The event store and its change feed on Cosmos DB.
+"""The event store on Cosmos DB.
 
 A stream is one logical partition. An event's document id is its version and its event id is a unique key, so the
 service itself lets nobody write a version or an event twice. Everything else follows from that: a write that was refused
 or got no answer is settled by reading back which of its events are there.
 """
 
-import json
 import time
-from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from random import random
 from typing import Any
 
@@ -19,10 +16,11 @@ from azure.cosmos import ContainerProxy
 from .appending import check_append, check_expected_version, still_to_append
 from .client_id import check_client_id
 from .coalescing import Coalescer
-from .cosmos_client import WriteConflictError, cosmos_errors, cosmos_query, create_all
-from .errors import ContentionError, StoreUnavailableError
+from .cosmos_client import WriteConflictError, cosmos_query, create_all
+from .cosmos_event import event_document, event_in, stands_at
+from .errors import ContentionError, EventIdReusedError, HistoryForkedError, StoreUnavailableError
 from .events import EMPTY_STREAM, EventData, RecordedEvent, StreamHead, record_events
-from .ports import ANY, NO_STREAM, Appended, CheckpointStore, ClientPage, ExpectedVersion, FeedPage
+from .ports import ANY, NO_STREAM, Appended, ExpectedVersion
 from .recent_heads import RecentHeads
 
 EVENTS_CONTAINER: dict[str, Any] = {
@@ -35,10 +33,10 @@ EVENTS_CONTAINER: dict[str, Any] = {
 
 _ROUNDS = 8
 _PAGE = 500
+_IDS = 1000  # of one page
 _BACKOFF = 0.02  # seconds
 _MAX_VERSION = 10**12 - 1
-_FIRST_EVENTS = "FROM c WHERE c.version = 1"
-_FIELDS = ", ".join(f"c.{name}" for name in RecordedEvent._fields)
+_FIELDS = ", ".join(f"c.{name}" for name in ("id", *RecordedEvent._fields))
 
 
 class CosmosEventStore:
@@ -92,27 +90,51 @@ class CosmosEventStore:
             after=min(max(after, 0), _MAX_VERSION),
             until=_MAX_VERSION if until is None else min(max(until, 0), _MAX_VERSION),
         )
-        return map(_from_document, documents)
+        return self._events(client_id, documents)
+
+    def _events(self, client_id: str, documents: Iterator[dict[str, Any]]) -> Iterator[RecordedEvent]:
+        for document in documents:
+            event = event_in(document)
+            if event is not None:
+                yield event
+            elif version := stands_at(document):
+                raise HistoryForkedError(client_id, version)
 
     def head(self, client_id: str) -> StreamHead:
         """See `EventStore.head`."""
         check_client_id(client_id)
         found = cosmos_query(
             self._container,
-            "SELECT TOP 1 c.version, c.hash, c.recorded_at FROM c WHERE c.client_id = @client_id "
+            "SELECT c.id, c.version, c.hash, c.recorded_at FROM c WHERE c.client_id = @client_id "
             "ORDER BY c.version DESC",
             client_id,
-            page=1,
+            page=1,  # nearly always enough, and then the only one that is asked for
             client_id=client_id,
         )
-        document = next(found, None)
-        return EMPTY_STREAM if document is None else StreamHead(**document)
+        for document in found:
+            if version := stands_at(document):
+                return StreamHead(version, document.get("hash", ""), document.get("recorded_at", ""))
+        return EMPTY_STREAM
+
+    def foreign(self, client_id: str) -> Sequence[str]:
+        """See `EventStore.foreign`: a request for each thousand documents."""
+        check_client_id(client_id)
+        documents = cosmos_query(
+            self._container,
+            "SELECT c.id, c.version FROM c WHERE c.client_id = @client_id",
+            client_id,
+            page=_IDS,
+            client_id=client_id,
+        )
+        return [str(document["id"]) for document in documents if not stands_at(document)]
 
     def _append(self, client_id: str, events: Sequence[EventData], expected: ExpectedVersion) -> Appended:
         tried: set[str] = set()  # hashes this call may have stored: finding one is no repeat
         stored: dict[str, RecordedEvent] = {}
         fresh = list(events)
-        head = EMPTY_STREAM if expected == NO_STREAM else self._heads.get(client_id, expected) or self.head(client_id)
+        head = EMPTY_STREAM
+        if expected != NO_STREAM:
+            head = self._heads.get(client_id, expected) or self._sound_head(client_id)
         trouble: StoreUnavailableError | WriteConflictError | None = None
         for attempt in range(_ROUNDS):
             if expected is ANY or expected == head.version:
@@ -128,17 +150,24 @@ class CosmosEventStore:
             fresh = still_to_append(client_id, events, stored)
             if not fresh:
                 return _appended(events, stored, tried)
-            head = self.head(client_id)
+            head = self._sound_head(client_id)
             check_expected_version(client_id, expected, head)
             self._sleep(self._random() * _BACKOFF * 2**attempt)
         raise trouble if isinstance(trouble, StoreUnavailableError) else ContentionError(client_id, _ROUNDS)
+
+    def _sound_head(self, client_id: str) -> StreamHead:
+        """The end of the stream, with a hash that the next event can continue."""
+        head = self.head(client_id)
+        if head.version > 0 and not head.hash:
+            raise HistoryForkedError(client_id, head.version)
+        return head
 
     def _create(
         self, client_id: str, recorded: Sequence[RecordedEvent]
     ) -> StoreUnavailableError | WriteConflictError | None:
         """Store events; None if they are certainly stored, otherwise why it has to be looked at."""
         try:
-            create_all(self._container, client_id, [_to_document(event) for event in recorded])
+            create_all(self._container, client_id, [event_document(event) for event in recorded])
         except (WriteConflictError, StoreUnavailableError) as error:
             return error
         return None
@@ -153,123 +182,15 @@ class CosmosEventStore:
             client_id=client_id,
             **{f"id{number}": event_id for number, event_id in enumerate(event_ids)},
         )
-        return {event.event_id: event for event in map(_from_document, documents)}
-
-
-class CosmosChangeFeed:
-    """`ChangeFeed` and `ClientDirectory` of the events container, in pull mode: one partition for each range the container had at first.
-
-    The set of ranges is stored when the feed is first read and stays. The service may split a range later; the cursor of
-    the old range goes on and covers its parts.
-
-    Args:
-        container: the events container.
-        checkpoints: where the set of ranges is kept.
-    """
-
-    def __init__(self, container: ContainerProxy, checkpoints: CheckpointStore) -> None:
-        self._container = container
-        self._checkpoints = checkpoints
-
-    def partitions(self) -> Sequence[str]:
-        """See `ChangeFeed.partitions`."""
-        stored = self._checkpoints.load("feed-ranges")
-        if stored is None:
-            with cosmos_errors():
-                ranges = [_packed(found) for found in self._container.read_feed_ranges()]
-            stored = self._checkpoints.create("feed-ranges", json.dumps(ranges))
-        names: list[str] = json.loads(stored)
-        return names
-
-    def feed(self, partition: str, *, after: str | None, limit: int) -> FeedPage:
-        """See `ChangeFeed.feed`: one page, so one request for a range that was not split."""
-        documents, cursor = self._page(partition, after, limit)
-        known = 1 if after is None else len(_parts(after))
-        while not documents and len(_parts(cursor)) > known:
-            # In the round that finds a split out, the SDK passes over the new parts.
-            known = len(_parts(cursor))
-            documents, cursor = self._page(partition, cursor, limit)
-        return FeedPage([_from_document(document) for document in documents], cursor)
-
-    def _page(self, partition: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], str]:
-        headers: list[Mapping[str, str]] = []
-        where: dict[str, Any] = (
-            {"feed_range": _unpacked(partition), "start_time": "Beginning"}
-            if after is None
-            else {"continuation": after}
-        )
-        with cosmos_errors():
-            pages = self._container.query_items_change_feed(
-                max_item_count=limit, response_hook=lambda found, _: headers.append(found), **where
-            ).by_page()
-            documents = [document for page in islice(pages, 1) for document in page]
-        # The page's own token may be another caller's; the hook's headers hold the right one once the page is read.
-        cursor = headers[-1]["etag"]
-        return documents, _with_starts(cursor) if after is None else cursor
-
-    def clients(self, partition: str, *, after: str | None, limit: int) -> ClientPage:
-        """See `ClientDirectory.clients`: the first events of a range, by the index; one request for a page."""
-        with cosmos_errors():
-            pages: Any = self._container.query_items(
-                f"SELECT c.client_id {_FIRST_EVENTS}", feed_range=_unpacked(partition), max_item_count=limit
-            ).by_page(after)
-            documents = [document for page in islice(pages, 1) for document in page]
-        return ClientPage([str(document["client_id"]) for document in documents], pages.continuation_token)
-
-    def known(self, client_ids: Sequence[str]) -> Collection[str]:
-        """See `ClientDirectory.known`: one query by the index, a request for each range they are in."""
-        if not client_ids:
-            return set()
-        these = {f"client{number}": client_id for number, client_id in enumerate(client_ids)}
-        marks = ", ".join(f"@{name}" for name in these)
-        text = f"SELECT c.client_id {_FIRST_EVENTS} AND c.client_id IN ({marks})"
-        found = cosmos_query(self._container, text, None, page=len(these), **these)
-        return {str(document["client_id"]) for document in found}
-
-    def count_clients(self, partition: str) -> int:
-        """See `ClientDirectory.count_clients`."""
-        with cosmos_errors():
-            counts: Any = self._container.query_items(
-                f"SELECT VALUE COUNT(1) {_FIRST_EVENTS}", feed_range=_unpacked(partition)
-            )
-            return int(sum(counts))
+        stored: dict[str, RecordedEvent] = {}
+        for document in documents:
+            event = event_in(document)
+            if event is None:  # which no event with that id can be stored beside
+                raise EventIdReusedError(client_id, document["event_id"], stands_at(document))
+            stored[event.event_id] = event
+        return stored
 
 
 def _appended(events: Sequence[EventData], stored: Mapping[str, RecordedEvent], tried: set[str]) -> Appended:
     found = tuple(stored[event.event_id] for event in events)
     return Appended(found, frozenset(event.event_id for event in found if event.hash not in tried))
-
-
-def _to_document(event: RecordedEvent) -> dict[str, Any]:
-    return {"id": f"{event.version:012}", **event._asdict()}
-
-
-def _from_document(document: Mapping[str, Any]) -> RecordedEvent:
-    return RecordedEvent._make(document[name] for name in RecordedEvent._fields)
-
-
-def _parts(cursor: str) -> list[dict[str, Any]]:
-    """The ranges that a cursor of the SDK covers, each with its token."""
-    parts: list[dict[str, Any]] = json.loads(b64decode(cursor))["continuation"]["continuation"]
-    return parts
-
-
-def _with_starts(cursor: str) -> str:
-    """A first cursor that can be gone on from.
-
-    If the range was split before it was ever read, the SDK writes no token for the parts that it has not come to yet, and
-    refuses to go on from that. Position 0 is before everything in them.
-    """
-    state = json.loads(b64decode(cursor))
-    for part in state["continuation"]["continuation"]:
-        part["token"] = part["token"] or '"0"'
-    return b64encode(json.dumps(state).encode()).decode()
-
-
-def _packed(feed_range: Mapping[str, Any]) -> str:
-    return urlsafe_b64encode(json.dumps(feed_range, sort_keys=True).encode()).decode()
-
-
-def _unpacked(partition: str) -> dict[str, Any]:
-    feed_range: dict[str, Any] = json.loads(urlsafe_b64decode(partition))
-    return feed_range

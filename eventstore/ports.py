@@ -57,6 +57,7 @@ class EventStore(Protocol):
             InvalidEventError: none, too many, too large, or one event id twice.
             EventIdReusedError: an id is stored with other content.
             WrongExpectedVersionError: the stream is at another version.
+            HistoryForkedError: the last event of the stream is damaged, so nothing can follow it.
             ContentionError: other writers won every round.
             StoreUnavailableError: the database is locked, full or out of reach.
         """
@@ -66,6 +67,7 @@ class EventStore(Protocol):
 
         Raises:
             InvalidClientIdError: the text is no client id.
+            HistoryForkedError: what is stored at the next version is no event any more.
             StoreUnavailableError: the database is out of reach.
         """
 
@@ -77,16 +79,37 @@ class EventStore(Protocol):
             StoreUnavailableError: the database is out of reach.
         """
 
+    def foreign(self, client_id: str) -> Sequence[str]:
+        """Ids of documents that lie among a client's events and are none; no other method takes them for events.
+
+        Raises:
+            InvalidClientIdError: the text is no client id.
+            StoreUnavailableError: the database is out of reach.
+        """
+
+
+class ForeignDocument(NamedTuple):
+    """Something that lies among the events and is none, as when somebody wrote it by hand.
+
+    Attributes:
+        client_id: whose events; None if it names no client.
+        id: of the document.
+    """
+
+    client_id: str | None
+    id: str
+
 
 class FeedPage(NamedTuple):
     """Events read from the change feed and the cursor that continues after them.
 
     Inside one transaction the order of events is not guaranteed: sort by version. `events` is empty when there is
-    nothing new.
+    nothing new. `foreign` is what lay between them and was passed over.
     """
 
     events: Sequence[RecordedEvent]
     cursor: str
+    foreign: Sequence[ForeignDocument] = ()
 
 
 class ChangeFeed(Protocol):

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from .chain import MISSING, REWRITTEN, ChainCheck, ChainProblem
-from .errors import SealError
+from .chain import CHANGED, MISSING, REWRITTEN, ChainCheck, ChainProblem
+from .errors import HistoryForkedError, SealError
 from .ports import EventStore
 
 _FORMAT = "client-flow seal"
@@ -104,10 +104,13 @@ def check_sealed(events: EventStore, sealed: Sealed) -> list[ChainProblem]:
     """
     chain = ChainCheck()
     rewritten = []
-    for event in events.read(sealed.client_id):
-        chain.see(event)
-        if event.version == sealed.version and event.hash != sealed.hash:
-            rewritten.append(ChainProblem(event.version, REWRITTEN))
+    try:
+        for event in events.read(sealed.client_id):
+            chain.see(event)
+            if event.version == sealed.version and event.hash != sealed.hash:
+                rewritten.append(ChainProblem(event.version, REWRITTEN))
+    except HistoryForkedError as error:
+        return [*chain.problems, ChainProblem(error.version, CHANGED)]
     if chain.version < sealed.version:
         chain.problems.append(ChainProblem(chain.version + 1, MISSING))
     # A hash that only broke the chain was found already; one that fits the chain was worked out anew.

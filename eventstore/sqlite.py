@@ -136,6 +136,11 @@ class SqliteEventStore:
         with self._database.read() as connection:
             return _head(connection, client_id)
 
+    def foreign(self, client_id: str) -> Sequence[str]:
+        """See `EventStore.foreign`: the table holds events only."""
+        check_client_id(client_id)
+        return ()
+
     def partitions(self) -> Sequence[str]:
         """See `ChangeFeed.partitions`."""
         return ("all",)

@@ -45,7 +45,7 @@ class PacedReads:
     """An `EventStore` that is read at a pace of events a second."""
 
     def __init__(self, events: EventStore, pace: Pace) -> None:
-        self.append, self.head = events.append, events.head
+        self.append, self.head, self.foreign = events.append, events.head, events.foreign
         self._events = events
         self._pace = pace
         self._portion = max(1, min(_LARGEST, int(pace.rate / _STEPS)))

@@ -3,13 +3,13 @@
 What the doorbells ring for stands in the stores, so that nothing is lost with a trigger's own checkpoint.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from azure.functions import Blueprint, DocumentList, ServiceBusMessage
 
-from eventstore import EventStoreError, RecordedEvent
+from eventstore import EventStoreError, ForeignDocument, RecordedEvent, event_in, foreign_in
 from integrations import Integration, QueuedMessage, QueueMessage
 from projections import targets_of
 
@@ -47,7 +47,9 @@ class TriggerFunctionBuilder:
         runtime = self._runtime
 
         def project_clients(docs: DocumentList) -> None:
-            runtime().projector.catch_up_all(targets_of(map(_event, docs)))
+            events, foreign = _sorted_out(docs)
+            runtime().report_foreign(foreign)
+            runtime().projector.catch_up_all(targets_of(events))
 
         # Without a retry policy the host moves on after an exception, and the batch is never seen again.
         retried = self._blueprint.retry(strategy="fixed_delay", max_retry_count="-1", delay_interval=_RETRY_SECONDS)(
@@ -116,5 +118,13 @@ def _queued(message: ServiceBusMessage) -> QueuedMessage:
     return QueuedMessage(sent, enqueued_at, message.delivery_count or 1, message.lock_token or "")
 
 
-def _event(document: Mapping[str, Any]) -> RecordedEvent:
-    return RecordedEvent._make(document[name] for name in RecordedEvent._fields)
+def _sorted_out(documents: Iterable[Mapping[str, Any]]) -> tuple[list[RecordedEvent], list[ForeignDocument]]:
+    """What is an event, and what is none."""
+    events, foreign = [], []
+    for document in documents:
+        event = event_in(document)
+        if event is None:
+            foreign.append(foreign_in(document))
+        else:
+            events.append(event)
+    return events, foreign

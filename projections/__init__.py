@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .announcing import announce
 from .annulment import ANNULMENT, annul, annulled_version
-from .comparing import Difference
+from .comparing import Difference, foreign_difference
 from .documents import audit_document, audit_from, change_document, outbox_document, record_document, record_from
 from .errors import (
     AnnulmentError,
@@ -184,6 +184,7 @@ __all__ = [
     "difference",
     "empty_record",
     "fold",
+    "foreign_difference",
     "inherit_cursor",
     "load_progress",
     "open_projections",

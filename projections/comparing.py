@@ -1,6 +1,6 @@
 """Which fields of a stored document are not what they should be: paths of declared names, and the values beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ NOT_EXPECTED: Final = "not expected"
 UNREADABLE: Final = "cannot be read"
 
 WHOLE_DOCUMENT: Final = "(whole)"
+EVENT: Final = "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class Difference:
     def __str__(self) -> str:
         number = f" {self.number}" if self.number else ""
         return f"{self.kind}{number}: {self.path}: {self.problem}"
+
+
+def foreign_difference(document_ids: Sequence[str]) -> Difference:
+    """That documents lie among a client's events and are none."""
+    problem = "documents lie among the events and are none: nobody folds them; remove them"
+    return Difference(EVENT, 0, WHOLE_DOCUMENT, problem, list(document_ids))
 
 
 class Comparison:

@@ -1,10 +1,10 @@
 """The sweep: follows the change feed with a durable cursor of its own and finds what the doorbell missed."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eventstore import ChangeFeed, CheckpointStore, RecordedEvent, StoreRefusedError
+from eventstore import ChangeFeed, CheckpointStore, ForeignDocument, RecordedEvent, StoreRefusedError
 
 from .annulment import annulled_versions
 from .generation import inherit_cursor
@@ -48,15 +48,23 @@ class FeedFollower:
         feed: the events of all clients.
         checkpoints: where the cursors are kept, one for each partition and generation.
         page: events read at once.
+        on_foreign: told of what lies among the events and is none, before it is passed.
     """
 
     def __init__(
-        self, projector: Projector, feed: ChangeFeed, checkpoints: CheckpointStore, *, page: int = PAGE
+        self,
+        projector: Projector,
+        feed: ChangeFeed,
+        checkpoints: CheckpointStore,
+        *,
+        page: int = PAGE,
+        on_foreign: Callable[[Sequence[ForeignDocument]], None] = lambda _: None,
     ) -> None:
         self._projector = projector
         self._feed = feed
         self._checkpoints = checkpoints
         self._page = page
+        self._on_foreign = on_foreign
 
     def sweep(self, *, stop: Callable[[], bool] = lambda: False, on_page: Callable[[int], None] | None = None) -> Swept:
         """Pass what is new in each partition.
@@ -81,7 +89,11 @@ class FeedFollower:
         failed: tuple[Exception, ...] = ()
         while not stop():
             page = self._feed.feed(partition, after=cursor, limit=self._page)
+            if page.foreign:
+                self._on_foreign(page.foreign)
             if not page.events:
+                if page.foreign and not failed:
+                    self._checkpoints.save(name, page.cursor)
                 return Swept(events, failed, done=not failed)
             targets = targets_of(page.events, reached, backlog=len(page.events) >= self._page)
             outcomes = self._projector.catch_up_all(targets)

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from eventstore import EventStore
 
 from .announcing import announce
-from .comparing import Difference
+from .comparing import EVENT, Difference
 from .documents import announced_document, outbox_document
-from .looking import EVENT
 from .ports import ANNOUNCED, OUTBOX, DocumentStore, Mend
 from .projector import Projector
 from .rules import Projection

@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from eventstore import CHANGED, MISSING, REWRITTEN, ChainCheck, EventStore, RecordedEvent
+from eventstore import (
+    CHANGED,
+    MISSING,
+    REWRITTEN,
+    ChainCheck,
+    ChainProblem,
+    EventStore,
+    HistoryForkedError,
+    RecordedEvent,
+)
 
-from .comparing import NOT_THERE, WHOLE_DOCUMENT, Comparison, Difference
+from .comparing import EVENT, NOT_THERE, WHOLE_DOCUMENT, Comparison, Difference
 from .documents import audit_document, record_document
 from .fold import Failure, Folded, fold, model_of
 from .parking import CATCHING_UP, park
@@ -16,8 +25,6 @@ from .report import Report
 from .rules import Projection
 from .stored import record_in
 from .told import Told
-
-EVENT = "event"
 
 _BEHIND = "is behind the events, which every sweep has passed"
 _EVENT_PROBLEMS = {
@@ -92,7 +99,7 @@ class Look:
         self._stored = {(each.kind, each.number): each for each in stored}
         self._audit, self._next = audit, next(audit, None)
         self._aside: list[StoredDocument] = []  # audit entries that were not compared with anything
-        self._chain, self._stream = ChainCheck(), against.events.read(client_id)
+        self._chain, self._stream = ChainCheck(), self._readable(against.events.read(client_id))
         self._report = Report(against.comparison)
         self._told = Told(against.projection, client_id, self._stored, heard, self._report)
 
@@ -158,6 +165,13 @@ class Look:
             if not self._see(event):
                 return
             yield event
+
+    def _readable(self, stream: Iterator[RecordedEvent]) -> Iterator[RecordedEvent]:
+        """The events before the first that is damaged so much that it is none."""
+        try:
+            yield from stream
+        except HistoryForkedError as error:
+            self._chain.problems.append(ChainProblem(error.version, CHANGED))
 
     def _see(self, event: RecordedEvent) -> bool:
         sound = self._chain.see(event)

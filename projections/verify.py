@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from eventstore import EventStore
 
-from .comparing import Comparison, Difference
+from .comparing import Comparison, Difference, foreign_difference
 from .fingerprint import code_fingerprint
 from .fold import Folded
 from .looking import Against, Look, Seen
@@ -113,7 +113,11 @@ class Verifier:
             return Look(self._against, client_id, stored, audit, heard=heard, stands=stands)()
 
         seen = look(None)
-        return seen if seen.stands is None else look(seen.stands)
+        if seen.stands is not None:
+            seen = look(seen.stands)
+        if foreign := self._against.events.foreign(client_id):
+            seen = seen._replace(differences=(*seen.differences, foreign_difference(foreign)))
+        return seen
 
 
 def _tags(stored: Sequence[StoredDocument]) -> list[tuple[str, str]]:

@@ -45,7 +45,10 @@ def trigger(function: Any) -> dict[str, Any]:
 
 def documents(runtime: Runtime, client_id: str) -> DocumentList:
     """A client's events as the change feed brings them."""
-    return DocumentList(Document.from_dict(event._asdict()) for event in runtime.backend.events.read(client_id))
+    return DocumentList(
+        Document.from_dict({"id": f"{event.version:012}", **event._asdict()})
+        for event in runtime.backend.events.read(client_id)
+    )
 
 
 def test_indexing_an_app_opens_nothing() -> None:

@@ -24,7 +24,7 @@ class Unreadable:
     """An event store of which only the heads can be read."""
 
     def __init__(self, store: EventStore) -> None:
-        self.append, self.head = store.append, store.head
+        self.append, self.head, self.foreign = store.append, store.head, store.foreign
 
     def read(self, client_id: str, *, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
         raise AssertionError("the stream was read")

@@ -5,8 +5,8 @@ from typing import Any
 
 from azure.cosmos import ContainerProxy
 
-from eventstore import CosmosChangeFeed, CosmosEventStore, FeedPage, RecordedEvent
-from eventstore.cosmos import _from_document, _packed
+from eventstore import CosmosChangeFeed, CosmosEventStore, FeedPage, RecordedEvent, event_in
+from eventstore.cosmos_feed import _packed
 from functions_app.backend import Backend, Projections
 from integrations import CosmosDeliveryStore
 from projections import Commit, CosmosProjectionStore, Loaded, Projector, Target
@@ -64,7 +64,7 @@ class OnePage(CosmosChangeFeed):
 
     def feed(self, partition: str, *, after: str | None, limit: int) -> FeedPage:
         documents, cursor = self._page(partition, after, limit)
-        return FeedPage([_from_document(document) for document in documents], cursor)
+        return FeedPage([event for each in documents if (event := event_in(each)) is not None], cursor)
 
 
 class PresentRanges(CosmosChangeFeed):

@@ -1,0 +1,142 @@
+"""Documents that somebody wrote by hand among the events on Cosmos DB: passed over, told of loudly, and never folded."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.cosmos import ContainerProxy
+from azure.functions import Document, DocumentList
+
+from eventstore import EVENTS_CONTAINER
+from functions_app import Delivered, Runtime, Settings, build_app
+from functions_app.embedded import open_embedded
+from functions_app.lag import measure_lag
+from functions_app.sample import domain
+from functions_app.verifying import all_clients, verify_clients
+from tests.support.cosmos import Containers, on_cosmos
+from tests.wire.cosmos import CosmosServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.cosmos_wire]
+
+FOREIGN = {"id": "Canary-x", "client_id": "1", "event_id": "x:1", "version": 2, "data": {"email": "canary@x.example"}}
+
+
+@pytest.fixture
+def containers() -> Iterator[Containers]:
+    with CosmosServer() as server, Containers(server) as containers:
+        yield containers
+
+
+@pytest.fixture
+def container(containers: Containers) -> ContainerProxy:
+    return containers.open(EVENTS_CONTAINER)
+
+
+@pytest.fixture
+def runtime(containers: Containers, tmp_path: Path) -> Iterator[Runtime]:
+    local = open_embedded(tmp_path, domain)
+    with closing(local):
+        yield Runtime(domain, Settings({}), on_cosmos(local, containers.open, domain.projection))
+
+
+def accept(runtime: Runtime, person: int, number: int) -> None:
+    """Another change of a person."""
+    change = {"change_id": f"{number}", "person": person, "changed_at": f"2026-03-01T12:{number:02}:00Z"}
+    email = f"p{number}@x.example"
+    runtime.intake.accept(domain.source("crm"), Delivered({**change, "contact": {"email": email}}))
+
+
+def differing(runtime: Runtime) -> list[tuple[str, str, Any]]:
+    """What verifying everybody finds."""
+    return [
+        (result.client_id, each.kind, each.stored)
+        for portion in verify_clients(runtime, all_clients(runtime))
+        for result in portion.differing
+        for each in result.left
+    ]
+
+
+def check_loud(caplog: pytest.LogCaptureFixture) -> None:
+    """It stands in the log, without what it holds, what it is called, or whose it is."""
+    (line,) = [record.getMessage() for record in caplog.records if "none and was passed over" in record.getMessage()]
+    assert "client 1," not in line
+    assert "anary" not in line
+
+
+def test_the_sweep_passes_it(runtime: Runtime, container: ContainerProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """Those behind it are projected; health is red until it is gone, and says so again only when it is found again."""
+    accept(runtime, 1, 1)
+    container.create_item(FOREIGN)
+    accept(runtime, 1, 2)
+    accept(runtime, 2, 3)
+    with caplog.at_level(logging.ERROR):
+        assert runtime.sweep().errors == ()
+        assert runtime.sweep().done
+    check_loud(caplog)
+    assert runtime.reader.current("1").record.version == 2
+    assert runtime.reader.current("1").record.values == {"contact": {"email": "p2@x.example"}}
+    assert runtime.reader.current("2").record.version == 1
+    assert (measure_lag(runtime).status, runtime.findings.open()) == ("red", ["1"])
+    assert differing(runtime) == [("1", "event", ["Canary-x"])]
+    assert measure_lag(runtime).status == "red"
+    container.delete_item("Canary-x", "1")
+    assert differing(runtime) == []
+    assert measure_lag(runtime).status == "ok"
+
+
+def test_the_sweep_passes_it_where_it_is_the_last(
+    runtime: Runtime, container: ContainerProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, not with every sweep anew."""
+    accept(runtime, 1, 1)
+    assert runtime.sweep().done
+    container.create_item(FOREIGN)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            assert runtime.sweep().done
+    check_loud(caplog)
+
+
+def test_the_trigger_passes_it(runtime: Runtime, container: ContainerProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """The batch that it is in is projected, so that the host does not bring it again for ever."""
+    accept(runtime, 1, 1)
+    container.create_item(FOREIGN)
+    container.create_item({"id": "y", "client_id": None})
+    documents = DocumentList(map(Document.from_dict, container.query_items_change_feed(start_time="Beginning")))
+    assert len(documents) == 3
+    (project,) = [
+        each
+        for each in build_app(domain, lambda: runtime).get_functions()
+        if each.get_function_name() == "project_clients"
+    ]
+    with caplog.at_level(logging.ERROR):
+        project.get_user_function()(docs=documents)
+    assert runtime.reader.current("1").record.version == 1
+    assert runtime.findings.open() == ["1"]
+    assert len([record for record in caplog.records if "none and was passed over" in record.getMessage()]) == 2
+
+
+def test_a_damaged_event_parks_its_client_alone(runtime: Runtime, container: ContainerProxy) -> None:
+    """What was an event is not skipped; others go on, and verifying names it."""
+    for number in (1, 2, 3):
+        accept(runtime, 1, number)
+    damaged = container.read_item("000000000002", "1")
+    del damaged["event_type"]
+    container.replace_item("000000000002", damaged)
+    accept(runtime, 2, 4)
+    assert runtime.sweep().errors == ()
+    (parked,) = runtime.backend.projections.parked()
+    assert parked.parked is not None
+    assert (parked.client_id, parked.parked.version, parked.parked.code) == ("1", 2, "history_forked")
+    assert parked.parked.waiting_for == 3
+    assert runtime.reader.current("2").record.version == 1
+    found = [
+        (result.client_id, each.kind, each.number)
+        for portion in verify_clients(runtime, all_clients(runtime))
+        for result in portion.differing
+        for each in result.left
+    ]
+    assert ("1", "event", 2) in found
