@@ -99,7 +99,7 @@ class Look:
         self._stored = {(each.kind, each.number): each for each in stored}
         self._audit, self._next = audit, next(audit, None)
         self._aside: list[StoredDocument] = []  # audit entries that were not compared with anything
-        self._chain, self._stream = ChainCheck(), self._readable(against.events.read(client_id))
+        self._chain, self._stream = ChainCheck(), against.events.read(client_id)
         self._report = Report(against.comparison)
         self._told = Told(against.projection, client_id, self._stored, heard, self._report)
 
@@ -113,6 +113,14 @@ class Look:
 
     def __call__(self) -> Seen:
         """What there is to see."""
+        try:
+            return self._compare()
+        except HistoryForkedError as error:  # an event that is none any more: what follows from it cannot be said
+            self._chain.problems.append(ChainProblem(error.version, CHANGED))
+            self._report_events(0)
+            return self._seen(None)
+
+    def _compare(self) -> Seen:
         start = model_of(self._projection, empty_record(self._client_id))
         readable = not isinstance(start, Failure)  # else parked from the beginning: there is nothing to compare with
         folded = self._fold(start) if readable else None
@@ -165,13 +173,6 @@ class Look:
             if not self._see(event):
                 return
             yield event
-
-    def _readable(self, stream: Iterator[RecordedEvent]) -> Iterator[RecordedEvent]:
-        """The events before the first that is damaged so much that it is none."""
-        try:
-            yield from stream
-        except HistoryForkedError as error:
-            self._chain.problems.append(ChainProblem(error.version, CHANGED))
 
     def _see(self, event: RecordedEvent) -> bool:
         sound = self._chain.see(event)

@@ -27,7 +27,7 @@ from projections import (
     retry_parked,
 )
 from tests.support.clients import Client, Contacted, Graded, PersonId, Scored, add_rules, events
-from tests.support.generations import digestible, louder, rebuild, walked
+from tests.support.generations import digestible, louder, rebuild, successor, walked
 from tests.support.interposing import Interposed
 from tests.support.projecting import World, parked_of
 
@@ -277,6 +277,26 @@ def test_rules_that_digest_what_the_old_ones_could_not_free_a_client(tmp_path: P
         retry_parked(new.projector(), new.store)
         assert (new.record("1").version, new.record("1").parked) == (before + 2, None)
         assert set(new.outbox("1")[-1].contents) == {"root", "contact"}
+
+
+def test_differences_of_what_old_rules_parked_are_told_and_the_rest_by_the_sweep(tmp_path: Path) -> None:
+    """Up to where the world was told when asked for, what nobody could fold once the sweep does; also what came later."""
+    with closing(World(tmp_path)) as old, closing(World(tmp_path, successor(2))) as new:
+        old.tell("1", Graded(segment="a"), Scored(score=-1), Contacted(email="x"))
+        old.follower().sweep()
+        assert parked_of(old.record("1")).waiting_for == 3
+        assert walked(new, Purpose.PUBLISH_DIFFERENCES).announced == 1
+        assert announced(new)[-1] == {"segment": "A", "score": None}
+        assert (new.record("1").version, parked_of(new.record("1")).waiting_for) == (1, 3)
+        old.tell("1", Contacted(email="y"))
+        old.follower().sweep()
+        new.follower().sweep()
+        retry_parked(new.projector(), new.store)
+        assert (new.record("1").version, new.record("1").parked) == (4, None)
+        assert new.outbox("1")[-1].contents == {
+            "root": {"segment": "A", "score": -1.0},
+            "contact": {"email": "y", "phone": None},
+        }
 
 
 def test_what_old_rules_parked_is_announced(generations: tuple[World, World]) -> None:
