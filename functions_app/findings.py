@@ -1,5 +1,6 @@
-"""What verifying found and nobody has dealt with yet; kept with the checkpoints, so that health stays red until then."""
+"""What verifying found, or a sweep met, and nobody has dealt with; kept with the checkpoints, so that health stays red."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -7,8 +8,12 @@ from typing import Any
 
 import orjson
 
-from eventstore import CheckpointStore, utc_text
-from projections import Difference
+from eventstore import CheckpointStore, ForeignDocument, utc_text
+from projections import Difference, foreign_difference
+
+from .references import References
+
+_log = logging.getLogger(__name__)
 
 _KEPT = 100  # clients; more than that need a run of `verify` over all anyway
 
@@ -23,12 +28,16 @@ class Findings:
         checkpoints: where they are kept.
         generation: of the records that were verified.
         clock: present time.
+        references: what clients and documents are called in the log.
     """
 
-    def __init__(self, checkpoints: CheckpointStore, generation: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, checkpoints: CheckpointStore, generation: str, clock: Callable[[], datetime], references: References
+    ) -> None:
         self._checkpoints = checkpoints
         self._name = f"{generation}:findings"
         self._clock = clock
+        self._references = references
 
     def open(self) -> list[str]:
         """Clients that differ and are not acknowledged."""
@@ -51,6 +60,14 @@ class Findings:
                 kept[client_id] = {"what": what, "found_at": utc_text(self._clock()), "acknowledged": False}
         if orjson.dumps(kept) != before:
             self._save(kept)
+
+    def note_foreign(self, found: Sequence[ForeignDocument]) -> None:
+        """Tell the log of documents that lie among the events and are none, and keep whose they are."""
+        for each in found:
+            client = "no client" if each.client_id is None else f"client {self._references.client(each.client_id)}"
+            document = self._references.event(each.id)
+            _log.error("A document among the events is none and was passed over: %s, document %s", client, document)
+        self.note({each.client_id: [foreign_difference([each.id])] for each in found if each.client_id is not None})
 
     def acknowledge(self, client_id: str) -> bool:
         """Let a client be as it is; False if nothing is known of it."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from threading import Event
 
-from eventstore import ForeignDocument, RecordedEvent, Rejection, StoreUnavailableError, utc_text
+from eventstore import RecordedEvent, Rejection, StoreUnavailableError, utc_text
 from integrations import IntegrationError, QueueUnavailableError
 from projections import (
     FeedFollower,
@@ -20,7 +20,6 @@ from projections import (
     UnknownClientError,
     annul,
     check_generation,
-    foreign_difference,
     retry_parked,
 )
 
@@ -50,8 +49,7 @@ class Runtime:
         domain: what the team wrote.
         settings: what differs between installations.
         backend: databases, topic and queues.
-        references: what clients are called where their ids must not stand; made with a key that lasts as long as the
-            process if not given.
+        references: what clients are called where their ids must not stand; if not given, by a key of this process.
         clock: present time.
 
     Attributes:
@@ -106,12 +104,8 @@ class Runtime:
     @cached_property
     def follower(self) -> FeedFollower:
         """The sweep of the change feed."""
-        return FeedFollower(
-            self.projector,
-            self.backend.feed,
-            NotedCheckpoints(self.backend.checkpoints, self.clock),
-            on_foreign=self.report_foreign,
-        )
+        noted = NotedCheckpoints(self.backend.checkpoints, self.clock)
+        return FeedFollower(self.projector, self.backend.feed, noted, on_foreign=self.findings.note_foreign)
 
     @cached_property
     def reader(self) -> RecordReader:
@@ -136,7 +130,7 @@ class Runtime:
     @cached_property
     def findings(self) -> Findings:
         """What verifying found and nobody has dealt with."""
-        return Findings(self.backend.checkpoints, self.domain.projection.generation, self.clock)
+        return Findings(self.backend.checkpoints, self.domain.projection.generation, self.clock, self.references)
 
     @cached_property
     def deliverer(self) -> ObservedDeliverer:
@@ -179,19 +173,6 @@ class Runtime:
         while not stop() and (waiting := self.backend.projections.waiting(older_than=before)):
             self.publisher.publish(waiting)
         return swept
-
-    def report_foreign(self, found: Sequence[ForeignDocument]) -> None:
-        """Tell of documents that lie among the events and are none: in the log, and in health until they are gone.
-
-        Nothing else is done with them.
-        """
-        for each in found:
-            client = "no client" if each.client_id is None else f"client {self.references.client(each.client_id)}"
-            document = self.references.event(each.id)
-            _log.error("A document among the events is none and was passed over: %s, document %s", client, document)
-        clients = {each.client_id for each in found if each.client_id is not None}
-        if clients:
-            self.findings.note({client_id: [foreign_difference(())] for client_id in clients})
 
     def drain_queues(self) -> None:
         """Take what ended among the dead letters of the session queues; what is out of reach now is so for a while."""
