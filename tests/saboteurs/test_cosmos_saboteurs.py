@@ -145,7 +145,7 @@ def shuffled_events_are_folded_in_order(place: Place, kind: type[Projector]) -> 
 def without_starts(place: Place) -> None:
     """The same with the SDK's first cursors as they are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eventstore.cosmos._with_starts", lambda cursor: cursor)
+        patch.setattr("eventstore.cosmos_feed._with_starts", lambda cursor: cursor)
         a_split_hides_nothing(place, feed(place))
 
 
