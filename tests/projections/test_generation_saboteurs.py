@@ -250,7 +250,12 @@ def the_audit_goes_unasked(patch: pytest.MonkeyPatch, _: World) -> None:
 
 def elsewhere(check: Callable[[Path], None]) -> Callable[[Pair], None]:
     """A check that has data of its own."""
-    return lambda pair: check(pair[0].directory / "elsewhere")
+
+    def checked(pair: Pair) -> None:
+        assert pair[0].directory is not None
+        check(pair[0].directory / "elsewhere")
+
+    return checked
 
 
 def on_many(check: Callable[[Pair], None]) -> Callable[[Pair], None]:
