@@ -81,7 +81,7 @@ def _rebuild(runtime: Runtime, clients: int, workers: int) -> None:
     shares = shares_of(Share(1, 1), workers)
     walking = walk(runtime, Purpose.FOLD, *shares) if workers == 1 else walk_side_by_side(runtime, Purpose.FOLD, shares)
     (done,) = deque(walking, maxlen=1)
-    if (done.clients, done.events, done.failed, done.parked) != (clients, clients * PER_CLIENT, 0, 0):
+    if (done.clients, done.events, done.done, done.parked) != (clients, clients * PER_CLIENT, True, 0):
         raise RuntimeError(f"the rebuild is not complete: {done}")
 
 

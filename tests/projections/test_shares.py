@@ -1,7 +1,7 @@
 """Shares of the work of a rebuild: who takes which clients, and what is listed for that."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -84,6 +84,9 @@ class Listed:
 
     def partitions(self) -> Sequence[str]:
         return self._feed.partitions()
+
+    def known(self, client_ids: Sequence[str]) -> Collection[str]:
+        return self._feed.known(client_ids)
 
     def count_clients(self, partition: str) -> int:
         return self._feed.count_clients(partition)
