@@ -101,7 +101,8 @@ class Look:
         self._contents: dict[int, dict[str, Json]] = {0: self._projection.layout.nothing}
         self._hash = ""  # of the event at which the record stands
         self._bears_hash_of = 0  # version of the event whose hash the record bears
-        self._genuine = 0  # the last version whose audit entry bears the hash of its event
+        self._genuine = 0  # the last version behind the record whose audit entry bears the hash of its event
+        self._strange: list[int] = []  # versions behind the record whose audit entry bears another hash
         self._late = ""  # when the first event after the record was recorded
 
     def __call__(self) -> Seen:
@@ -111,10 +112,11 @@ class Look:
         folded = self._fold(start) if readable else None
         tried = self._try_next(folded) if folded else None
         self._watch(self._stream)
-        leftover = [*self._rest_of_audit()]
         if self._chain.version == 0:
-            self._report_orphans(leftover)
+            if self._stored or self._next is not None:  # each was written after an event
+                self._report_event(1, MISSING)
             return self._seen(None)
+        leftover = [*self._rest_of_audit()]
         sound = self._report_events(self._until)
         if folded is None:
             return self._seen(None)
@@ -122,13 +124,12 @@ class Look:
             stands = self._really_stands()
             if stands is not None:
                 return self._seen(None, stands)
-            sound = self._is_history(folded)
-        if not sound:
+        if not sound or not self._is_history(leftover):
             return self._seen(None)
         for document in leftover:
             self._report.remove(document, "no such event was folded")
         self._compare_record(folded, tried)
-        self._told.compare(self._until, self._chain.version, self._contents)
+        self._told.compare(self._until, self._contents)
         return self._seen(folded)
 
     def _seen(self, folded: Folded | None, stands: int | None = None) -> Seen:
@@ -167,8 +168,11 @@ class Look:
             self._hash = event.hash
         elif event.version > self._until:
             self._late = self._late or event.recorded_at
-            if self._next_at(event.version, hash_=event.hash):
+            known = _known_hash(self._next_at(event.version))
+            if known == event.hash:
                 self._genuine = event.version
+            elif known and sound:
+                self._strange.append(event.version)
         return sound
 
     def _watch(self, events: Iterable[RecordedEvent]) -> None:
@@ -188,8 +192,11 @@ class Look:
     def _report_events(self, until: int) -> bool:
         """Report what the chain tells; whether all is sound up to a version."""
         for problem in self._chain.problems:
-            self._report.add(EVENT, problem.version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem.problem])
+            self._report_event(problem.version, problem.problem)
         return not any(problem.version <= until for problem in self._chain.problems)
+
+    def _report_event(self, version: int, problem: str) -> None:
+        self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem])
 
     def _really_stands(self) -> int | None:
         """Another version at which the record stands, if hashes say so."""
@@ -197,21 +204,31 @@ class Look:
         stands = max(bears if self._record else 0, self._genuine)
         return stands if stands != self._until else None
 
-    def _is_history(self, folded: Folded) -> bool:
-        """Whether the events are those that were folded, as far as record and audit know."""
-        if self._record is None or self._until == 0 or self._record.event_hash == self._hash:
+    def _is_history(self, leftover: Sequence[StoredDocument]) -> bool:
+        """Whether the events are those that any document knows of; reports those that are not.
+
+        Args:
+            leftover: audit entries behind the record.
+        """
+        head, until = self._chain.version, self._until
+        known = max([until, self._told.knows_of, *(each.number for each in leftover if _known_hash(each))])
+        audit = [each for each in self._report.differences if each.kind == AUDIT]
+        unknown = {each.number for each in audit if each.path in {"event_hash", WHOLE_DOCUMENT}}
+        is_unknown_to_record = self._record is not None and self._record.event_hash != self._hash
+        if known <= head and not self._strange and not (is_unknown_to_record and until in unknown):
             return True
-        if folded.record.version < self._until:
-            self._report.add(EVENT, self._chain.version + 1, WHOLE_DOCUMENT, _EVENT_PROBLEMS[MISSING])
-            return False
-        rewritten = [
-            each.number for each in self._report.differences if each.kind == AUDIT and each.path == "event_hash"
-        ]
-        if self._until not in rewritten:
-            return True  # the last audit entry knows the event: it is the record that is wrong
-        self._report.forget(AUDIT, min(rewritten))
-        for version in rewritten:
-            self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[REWRITTEN])
+        agreed = min(head, until)  # up to here the events are genuine, since each hash covers those before
+        while agreed in unknown:
+            agreed -= 1
+        rewritten = {each.number for each in audit if each.path == "event_hash" and each.number > agreed}
+        if is_unknown_to_record and agreed < until <= head:
+            rewritten.add(until)
+        if rewritten:
+            self._report.forget(AUDIT, min(rewritten))
+        for version in sorted(rewritten.union(self._strange)):
+            self._report_event(version, REWRITTEN)
+        if known > head:
+            self._report_event(head + 1, MISSING)
         return False
 
     # --- the documents -----------------------------------------------------------------------------------------------
@@ -227,12 +244,12 @@ class Look:
                 self._next = next(self._audit, None)
             self._report.compare(AUDIT, entry.version, stored, audit_document(entry))
 
-    def _next_at(self, version: int, *, hash_: str) -> bool:
-        """Whether there is an audit entry of this version, which bears this hash; those before it are put aside."""
+    def _next_at(self, version: int) -> StoredDocument | None:
+        """The audit entry of this version; those before it are put aside."""
         while self._next is not None and self._next.number < version:
             self._aside.append(self._next)
             self._next = next(self._audit, None)
-        return self._next is not None and self._next.number == version and self._next.body.get("event_hash") == hash_
+        return self._next if self._next is not None and self._next.number == version else None
 
     def _rest_of_audit(self) -> Iterator[StoredDocument]:
         yield from self._aside
@@ -274,6 +291,11 @@ class Look:
         waiting_for = max(version, min(stored.waiting_for, head))
         return Parked(version, waiting_for, code, tuple(problems), fingerprint)
 
-    def _report_orphans(self, audit: Sequence[StoredDocument]) -> None:
-        for document in [*self._stored.values(), *audit]:
-            self._report.remove(document, "the client has no events")
+
+def _known_hash(entry: StoredDocument | None) -> str | None:
+    """Hash of the event that an audit entry is about, None if that is not the event of its version."""
+    if entry is None:
+        return None
+    body = entry.body
+    known = body.get("event_hash") if body.get("version") == entry.number else None
+    return known if isinstance(known, str) else None

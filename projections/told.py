@@ -42,7 +42,7 @@ class Told:
         self._stored, self._heard, self._report = stored, heard, report
         self._announced = announced_in(stored.get((ANNOUNCED, 0)))
         self._outbox = {number: outbox_in(each) for (kind, number), each in stored.items() if kind == OUTBOX}
-        self._until = self._head = 0
+        self._until = 0
         self._contents: Mapping[int, dict[str, Json]] = {}
 
     @property
@@ -50,19 +50,23 @@ class Told:
         """Of the records in the outbox."""
         return {entry.version for entry in self._outbox.values() if entry}
 
+    @property
+    def knows_of(self) -> int:
+        """The last event of which the world was told, or is to be."""
+        return max([0 if self._announced is None else self._announced.version, *self.versions])
+
     def was_announced_by(self, projection_version: int) -> bool:
         """Whether that version of the projection spoke last."""
         return self._announced is not None and self._announced.projection_version == projection_version
 
-    def compare(self, until: int, head: int, contents: Mapping[int, dict[str, Json]]) -> None:
+    def compare(self, until: int, contents: Mapping[int, dict[str, Json]]) -> None:
         """Compare with what the events come to.
 
         Args:
             until: version at which the record stands.
-            head: version of the last event.
             contents: of the record, by version.
         """
-        self._until, self._head, self._contents = until, head, contents
+        self._until, self._contents = until, contents
         self._compare_announced()
         self._compare_outbox()
 
@@ -78,18 +82,13 @@ class Told:
             return
         for name in stored.beside:
             self._report.add(ANNOUNCED, 0, name, DIFFERS)
-        start = announced
         if announced.seq < told:
             self._report.add(ANNOUNCED, 0, "seq", "is lower than what was announced", announced.seq, told)
             self._tell_all(told)
-        if announced.projection_version == self._projection.version:
-            if announced.version > self._head:
-                self._report.add(ANNOUNCED, 0, "version", "is beyond the events", announced.version, self._until)
-                start = start._replace(version=self._until)
-            if self._until >= start.version:
-                self._compare_hashes(announced.hashes)
+        if announced.projection_version == self._projection.version and self._until >= announced.version:
+            self._compare_hashes(announced.hashes)
         if len(self._report.differences) > before and self.announce_from is None:
-            self.announce_from = start
+            self.announce_from = announced
 
     def _compare_hashes(self, stored: dict[str, str]) -> None:
         contents = self._contents.get(self._until, {})
