@@ -1,0 +1,158 @@
+"""Verify and heal an application from the command line and by the hour, whatever somebody does to its files."""
+
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+import requests
+
+from functions_app.cli import output
+from functions_app.lag import Status, measure_lag
+from functions_app.verifying import all_clients, sample, verify_a_few
+from tests.support.command_line import CommandLine
+from tests.support.flow import Clock, listening, open_flow, serving
+from tests.support.people import CANARY, PEOPLE, people, run, spoil, vandalise
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal on which no cell has to be folded."""
+    monkeypatch.setattr(output.console, "width", 250)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return people(tmp_path)
+
+
+@pytest.fixture
+def cli(data: Path) -> CommandLine:
+    return CommandLine(data)
+
+
+# --- verify and heal -------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_application_verifies(cli: CommandLine) -> None:
+    """All clients and events are counted; nothing differs; the exit code says so."""
+    found = cli.json("verify")
+    assert found == {"clients": PEOPLE, "events": 3 * PEOPLE, "differing": 0, "left": 0, "results": []}
+
+
+def test_a_difference_is_named_mended_and_healthy_again(data: Path, cli: CommandLine) -> None:
+    """Document and field, without the value; a dry run changes nothing; health is red until it is mended."""
+    spoil(data)
+    found = cli.json("verify", code=3)
+    assert (found["differing"], found["left"]) == (1, 1)
+    [result] = found["results"]
+    assert result["client_id"] == "5"
+    assert result["found"] == [{"kind": "record", "number": 0, "path": "values.contact.email", "problem": "differs"}]
+    assert CANARY not in cli("verify", "5", "--heal", code=3).output
+    assert CANARY in cli("verify", "5", "--values", code=3).output
+    assert cli.json("lag", code=3)["problems"] == ["clients differ from their events"]
+    assert "mended" in cli("verify", "--heal", "--yes").output
+    assert cli.json("verify")["differing"] == 0
+    assert cli.json("lag")["differing"] == 0
+
+
+def test_nobody_cannot_be_verified(cli: CommandLine) -> None:
+    """A client of whom nothing is stored is a mistake in typing, not a sound client."""
+    assert "No event of this client" in cli("verify", "99", code=1).output
+
+
+def test_workers_find_the_same(data: Path, cli: CommandLine) -> None:
+    """Two processes of their own, which open what the environment describes."""
+    spoil(data)
+    assert cli.json("verify", "--workers", 2, code=3) == cli.json("verify", code=3)
+
+
+def test_a_sample_is_chosen_by_its_seed(cli: CommandLine, data: Path) -> None:
+    """The same seed verifies the same clients, another one others; never more than there are."""
+    pages = list(all_clients(open_flow(data)))
+    assert sample(pages, 5, seed=1) == sample(pages, 5, seed=1)
+    assert len({tuple(sorted(sample(pages, 5, seed=seed))) for seed in range(20)}) > 5
+    assert sorted(sample(pages, 99, seed=1)) == sorted(str(person) for person in range(1, PEOPLE + 1))
+    assert cli.json("verify", "--sample", 3, "--seed", 1)["clients"] == 3
+
+
+def test_every_client_is_as_likely_as_another() -> None:
+    """Whatever page it stands on."""
+    pages = [[str(number) for number in range(start, start + 5)] for start in range(0, 20, 5)]
+    chosen = [client_id for seed in range(2000) for client_id in sample(pages, 4, seed=seed)]
+    assert all(300 < chosen.count(str(number)) < 500 for number in range(20))
+
+
+def test_documents_without_events_are_found_and_removed(data: Path, cli: CommandLine) -> None:
+    """Leftovers of a client of whom there is no event."""
+    run(
+        data / "projections.db",
+        "INSERT INTO audit SELECT generation, 'nobody', version, body FROM audit WHERE client_id = '1'",
+    )
+    [result] = cli.json("verify", code=3)["results"]
+    assert (result["client_id"], len(result["found"])) == ("nobody", 3)
+    cli("verify", "--heal", "--yes")
+    assert cli.json("verify")["differing"] == 0
+
+
+def test_what_nothing_mends_can_be_acknowledged(data: Path, cli: CommandLine) -> None:
+    """A broken chain keeps health red until a person says that it is known; something new is red again."""
+    vandalise(data, "UPDATE events SET source = 'x' WHERE client_id = '5' AND version = 2")
+    cli("verify", "--heal", "--yes", code=3)
+    assert cli.json("lag", code=3)["differing"] == 1
+    cli("verify", "5", "--acknowledge")
+    cli("verify", code=3)
+    assert cli.json("lag")["differing"] == 0
+    vandalise(data, "UPDATE events SET source = 'x' WHERE client_id = '5' AND version = 3")
+    cli("verify", code=3)
+    assert cli.json("lag", code=3)["differing"] == 1
+
+
+def test_the_sweep_verifies_a_few_clients_an_hour(data: Path) -> None:
+    """Not more often, whoever asks; in time everybody's turn comes; the log names nobody and no value."""
+    clock = Clock()
+    runtime = open_flow(data, clock=clock)
+    assert verify_a_few(runtime, Random(1)) == 0
+    for person in range(1, PEOPLE + 1):
+        spoil(data, str(person))
+    assert verify_a_few(runtime, Random(1)) == 0, "an hour has not passed"
+    clock.ahead = timedelta(hours=1, minutes=1)
+    with listening() as heard:
+        assert verify_a_few(open_flow(data, clock=clock), Random(1)) == 10
+    assert CANARY not in heard.text
+    clock.ahead = timedelta()
+    assert verify_a_few(open_flow(data, clock=clock), Random(1)) > 0, "a clock that was ahead stops nobody"
+    lag = measure_lag(runtime)
+    assert (lag.status, lag.problems[0]) == (Status.RED, "clients differ from their events")
+
+
+def test_the_timer_turns_health_red(data: Path) -> None:
+    """The sweep that runs anyway finds it; health asks nobody for anything else."""
+    spoil(data)
+    for person in range(1, PEOPLE + 1):
+        spoil(data, str(person))
+    runtime = open_flow(data)
+    with serving(runtime) as flow:
+        assert measure_lag(runtime).status != Status.RED
+        flow.fire("sweep")
+        assert requests.get(f"{flow.url}/health", timeout=10).status_code == 503
+
+
+def test_healing_rings_the_targets_of_a_wrong_record(data: Path, cli: CommandLine) -> None:
+    """They may have been given what was wrong: each is due to be looked at again."""
+    spoil(data)
+    runtime = open_flow(data)
+    before = {state.integration: state for state in runtime.backend.deliveries.of_client("5")}
+    cli("verify", "--heal", "--yes")
+    after = {state.integration: state for state in runtime.backend.deliveries.of_client("5")}
+    assert after.keys() >= before.keys()
+    assert all(state.due_at is not None for state in after.values())
+
+
+def test_removing_a_leftover_record_retracts_nothing(data: Path, cli: CommandLine) -> None:
+    """Events that were lost by a restore must not make targets forget the client."""
+    vandalise(data, "DELETE FROM events WHERE client_id = '5'")
+    before = open_flow(data).backend.deliveries.of_client("5")
+    cli("verify", "--heal", "--yes")
+    assert open_flow(data).backend.deliveries.of_client("5") == before
+    cli("view", "5", code=1)
