@@ -14,14 +14,14 @@ PEOPLE = 12
 CANARY = "canary7@example.org"
 
 
-def people(directory: Path) -> Path:
-    """A data directory with twelve persons of three events each, projected."""
+def people(directory: Path, number: int = PEOPLE) -> Path:
+    """A data directory with so many persons of three events each, projected."""
     path = directory / "changes.jsonl"
     path.write_bytes(
         b"\n".join(
-            orjson.dumps({"change_id": f"{person}-{number}", "person": person, **change})
-            for person in range(1, PEOPLE + 1)
-            for number, change in enumerate(
+            orjson.dumps({"change_id": f"{person}-{nth}", "person": person, **change})
+            for person in range(1, number + 1)
+            for nth, change in enumerate(
                 (
                     {"changed_at": "2026-03-01T12:00:00Z", "contact": {"email": "a@example.org", "phone": "1"}},
                     {"changed_at": "2026-03-02T12:00:00Z", "contact": {"email": "b@example.org"}},
@@ -47,9 +47,10 @@ def spoil(data: Path, client_id: str = "5", value: str = CANARY) -> None:
     )
 
 
-def run(database: Path, *statements: Any) -> None:
+def run(database: Path, statement: str, *parameters: Any) -> list[Any]:
+    """Do something to a database, or ask it."""
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(statements[0], statements[1:])
+        return connection.execute(statement, parameters).fetchall()
 
 
 def vandalise(data: Path, statement: str, *parameters: Any) -> None:
