@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from eventstore import SqliteEventStore, open_events
 from functions_app import Delivered
 from functions_app.cli import output
 from functions_app.lag import Status, measure_lag
@@ -192,7 +193,7 @@ def test_lost_events_retract_nothing(data: Path, cli: CommandLine) -> None:
 def test_events_of_a_machine_whose_clock_is_late_are_no_difference(data: Path) -> None:
     """What waits for the sweep may have been recorded before what the sweep comes to first, by clocks that differ."""
     clock = Clock()
-    runtime = open_flow(data, clock=clock)
+    runtime = open_flow(data, clock=clock, events=SqliteEventStore(open_events(data), clock=clock))
     for person, ahead in [(5, 10.0), (6, 9.5)]:
         clock.ahead = timedelta(minutes=ahead)
         change = {
