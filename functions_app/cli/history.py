@@ -85,5 +85,6 @@ def export(client: Client, file: File, as_json: AsJson = False) -> None:
     if as_json:
         print_json(done._asdict())
     else:
-        console.print(f"{done.events} events, record at version {done.version}; check it with verify --export")
+        record = "no record" if done.version is None else f"record at version {done.version}"
+        console.print(f"{done.events} events, {record}; check it with verify --export")
         console.print(f"export {done.hash}", markup=False)

@@ -224,9 +224,8 @@ def _check_export(path: Path, *, as_json: bool) -> None:
         for problem in found.problems:
             console.print(problem, style="red", markup=False)
         state = "does not fit together" if found.problems else "is whole and fits together"
-        console.print(
-            f"{found.client_id}: {found.events} events, record at version {found.version}; it {state}", markup=False
-        )
+        record = "no record" if found.version is None else f"record at version {found.version}"
+        console.print(f"{found.client_id}: {found.events} events, {record}; it {state}", markup=False)
         console.print(f"export {found.hash}", markup=False)
     if found.problems:
         raise typer.Exit(ATTENTION)

@@ -60,6 +60,12 @@ def test_events_after_the_seal_are_no_difference(data: Path, cli: CommandLine, t
     assert cli.json("verify", "--seal", seal)["results"] == []
 
 
+def test_sealing_asks_for_nothing_but_streams(data: Path, cli: CommandLine, tmp_path: Path) -> None:
+    """Whose documents are left without events is no matter to a seal, so it does not look for them."""
+    run(data / "projections.db", "ALTER TABLE audit RENAME TO elsewhere")
+    assert cli.json("seal", tmp_path / "seal")["clients"] == PEOPLE
+
+
 def test_a_file_that_cannot_be_written_is_said(cli: CommandLine, tmp_path: Path) -> None:
     """In one line, with exit code 1."""
     assert "cannot be written" in cli("seal", tmp_path / "nowhere" / "seal", code=1).output
@@ -174,6 +180,18 @@ def _set(line: int, *path: Any) -> Callable[[list[dict[str, Any]]], None]:
         (_set(7, "version", 2), "record: is not at the version of the last audit entry"),
         (_set(7, "client_id", "6"), "record: a line is of another client"),
         (lambda documents: documents[7].pop("values"), "record: a line does not have the form of its kind"),
+        *[
+            (_set(4, name, "2026-01-01T00:00:00.000000Z"), f"audit 2: {name} is not what the event says")
+            for name in ("event_id", "event_type", "source", "occurred_at", "recorded_at")
+        ],
+        (lambda documents: documents.pop(7), "record: missing"),
+        (lambda documents: documents.insert(7, documents[7]), "record: there are several"),
+        (
+            lambda documents: documents.insert(1, documents.pop(7)) or _set(7, "changes", [])(documents),
+            "record: consent is not what replaying the audit gives",
+        ),
+        (_set(7, "kind", "recrod"), "recrod: a line of a kind that no export has"),
+        (lambda documents: documents.insert(1, documents[0]), "trail: a line of a kind that no export has"),
     ],
 )
 def test_a_forged_export_does_not_fit_together(export: Path, cli: CommandLine, edit: Any, problem: str) -> None:
@@ -181,6 +199,44 @@ def test_a_forged_export_does_not_fit_together(export: Path, cli: CommandLine, e
     forge(export, edit)
     assert problem in check_export(export).problems
     assert cli.json("verify", "--export", export, code=3)["problems"]
+
+
+def test_a_time_that_lies_ahead_fits_together(data: Path, cli: CommandLine, tmp_path: Path) -> None:
+    """The audit then holds the time that counted, which is not the one in the event."""
+    path = tmp_path / "more.jsonl"
+    change = {"change_id": "n", "person": 5, "changed_at": "2126-03-01T12:00:00Z", "contact": {"phone": "2"}}
+    path.write_bytes(orjson.dumps(change))
+    cli("append", "--source", "crm", "--key", "change_id", path)
+    cli("project")
+    assert cli.json("audit", "5")["entries"][-1]["note"] == "clamped"
+    cli("export", "5", tmp_path / "export")
+    assert cli.json("verify", "--export", tmp_path / "export")["problems"] == []
+
+
+def test_before_a_rebuild_an_export_holds_what_is_served(data: Path, tmp_path: Path) -> None:
+    """A new version of the rules has no record yet; the one that readers get is exported, with its audit."""
+    new, path = CommandLine(data, {"CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}), tmp_path / "export"
+    assert new.json("export", "5", path)["version"] == 3
+    documents = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    assert documents[0]["generation"] == "people.v1"
+    assert [document["kind"] for document in documents].count("audit") == 3
+    found = new.json("verify", "--export", path)
+    assert (found["version"], found["problems"]) == (3, [])
+    new("rebuild")
+    new("export", "5", path)
+    assert orjson.loads(path.read_bytes().splitlines()[0])["generation"] == "people.v2"
+    assert new.json("verify", "--export", path)["problems"] == []
+
+
+def test_an_export_without_a_record_says_so(data: Path, cli: CommandLine, tmp_path: Path) -> None:
+    """Events that nobody has folded yet are whole all the same."""
+    path = tmp_path / "more.jsonl"
+    change = {"change_id": "n", "person": 99, "changed_at": "2026-03-01T12:00:00Z", "contact": {"phone": "2"}}
+    path.write_bytes(orjson.dumps(change))
+    cli("append", "--source", "crm", "--key", "change_id", path)
+    assert "1 events, no record" in cli("export", "99", tmp_path / "export").stdout
+    assert "1 events, no record; it is whole" in cli("verify", "--export", tmp_path / "export").stdout
+    assert cli.json("verify", "--export", tmp_path / "export")["version"] is None
 
 
 def test_a_forger_of_nothing_is_not_found(export: Path) -> None:
