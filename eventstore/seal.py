@@ -130,6 +130,7 @@ def _checked(file: BinaryIO) -> Seal:
     for line in file:
         if line.startswith(b"{"):
             break
+        _head(line)
         clients += 1
         digest.update(line)
     found = _object(line)
@@ -142,7 +143,17 @@ def _heads(path: Path) -> Iterator[Sealed]:
     with path.open("rb") as file:
         for line in file:
             if line.startswith(b"["):
-                yield Sealed(*orjson.loads(line))
+                yield _head(line)
+
+
+def _head(line: bytes) -> Sealed:
+    try:
+        match orjson.loads(line):
+            case [str(client_id), int(version), str(hash_)] if type(version) is int and version > 0:
+                return Sealed(client_id, version, hash_)
+    except orjson.JSONDecodeError:
+        pass
+    raise SealError("a line does not name a client, a version and a hash")
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +20,11 @@ import orjson
 
 from eventstore import ChainCheck, RecordedEvent, utc_text
 from projections import (
+    CLOCK_SKEW,
     AuditEntry,
     AuditFilter,
     Record,
+    Served,
     UnknownClientError,
     apply_changes,
     audit_document,
@@ -35,6 +38,7 @@ from .runtime import Runtime
 from .views import log_json, state_json
 
 _VERSION = 1
+_OTHERS = {"delivery", "attempt"}  # kinds of lines that nothing else in the file is compared with
 _PAGE = 100
 
 Line = dict[str, Any]
@@ -46,14 +50,14 @@ class Exported(NamedTuple):
     Attributes:
         client_id: whose trail it is.
         events: how many.
-        version: of the record; 0 if there is none.
+        version: of the record; None if there is none.
         hash: SHA-256 of all lines but the last.
         problems: what does not fit together; empty if all does.
     """
 
     client_id: str
     events: int
-    version: int
+    version: int | None
     hash: str
     problems: tuple[str, ...] = ()
 
@@ -73,11 +77,11 @@ def write_export(runtime: Runtime, client_id: str, path: Path) -> Exported:
     """
     if runtime.backend.events.head(client_id).version == 0:
         raise UnknownClientError(client_id)
-    record = runtime.backend.projections.load([client_id])[client_id].record
+    served = runtime.backend.projections.newest(client_id)
     unfinished = path.with_name(f"{path.name}.part")
     counted, digest = {"event": 0, "lines": 0}, sha256()
     with open(unfinished, "wb", opener=_private) as file:
-        for document in _lines(runtime, client_id, record):
+        for document in _lines(runtime, client_id, served):
             line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
             digest.update(line)
             file.write(line)
@@ -88,27 +92,27 @@ def write_export(runtime: Runtime, client_id: str, path: Path) -> Exported:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
-    return Exported(client_id, counted["event"], record.version if record else 0, digest.hexdigest())
+    return Exported(client_id, counted["event"], served.record.version if served else None, digest.hexdigest())
 
 
-def _lines(runtime: Runtime, client_id: str, record: Record | None) -> Iterator[Line]:
-    backend = runtime.backend
+def _lines(runtime: Runtime, client_id: str, served: Served | None) -> Iterator[Line]:
+    backend, projection = runtime.backend, runtime.domain.projection
     yield {
         "kind": "trail",
         "version": _VERSION,
         "client_id": client_id,
-        "generation": runtime.domain.projection.generation,
+        "generation": projection.generation_of(served.projection_version) if served else projection.generation,
         "exported_at": utc_text(runtime.clock()),
     }
-    audit = _audit(runtime, client_id, record.version if record else 0)
+    audit = iter(()) if served is None else _audit(runtime, client_id, served)
     entry = next(audit, None)
     for event in backend.events.read(client_id):
         yield {"kind": "event", **event._asdict()}
         while entry is not None and entry.version <= event.version:
             yield {"kind": "audit", **audit_document(entry)}
             entry = next(audit, None)
-    if record is not None:
-        yield {"kind": "record", **record_document(record)}
+    if served is not None:
+        yield {"kind": "record", **record_document(served.record)}
     for state in backend.deliveries.of_client(client_id):
         yield {"kind": "delivery", **state_json(state)}
     cursor: str | None = None
@@ -121,10 +125,17 @@ def _lines(runtime: Runtime, client_id: str, record: Record | None) -> Iterator[
             return
 
 
-def _audit(runtime: Runtime, client_id: str, until: int) -> Iterator[AuditEntry]:
-    """The audit up to where the record stood when it was read."""
+def _audit(runtime: Runtime, client_id: str, served: Served) -> Iterator[AuditEntry]:
+    """The audit of the generation that is served, up to where its record stood when it was read."""
     after = 0
-    while page := runtime.backend.projections.entries(client_id, AuditFilter(), after=after, until=until, limit=_PAGE):
+    while page := runtime.backend.projections.entries(
+        client_id,
+        AuditFilter(),
+        after=after,
+        until=served.record.version,
+        limit=_PAGE,
+        projection_version=served.projection_version,
+    ):
         yield from page
         after = page[-1].version
 
@@ -154,11 +165,13 @@ def check_export(path: Path) -> Exported:
                 ended = True
                 continue
             digest.update(line)
+            if lines > 0:
+                trail.take(str(kind), document, client_id)
             lines += 1
-            trail.take(kind, document, client_id)
     if not ended:
         raise ExportError("its end is missing")
-    return Exported(client_id, trail.chain.version, trail.version, digest.hexdigest(), tuple(trail.finish()))
+    version = None if trail.record is None else trail.record.version
+    return Exported(client_id, trail.chain.version, version, digest.hexdigest(), tuple(trail.finish()))
 
 
 class _Trail:
@@ -166,7 +179,7 @@ class _Trail:
 
     def __init__(self) -> None:
         self.chain = ChainCheck()
-        self.version = 0
+        self.record: Record | None = None
         self._problems: list[str] = []
         self._event: RecordedEvent | None = None
         self._replayed: dict[str, dict[str, Any]] = {}
@@ -186,29 +199,48 @@ class _Trail:
             self._event = RecordedEvent(**document)
             self.chain.see(self._event)
         elif kind == "audit":
-            entry = audit_from(document)
-            if self._event is None or (entry.version, entry.event_hash) != (self._event.version, self._event.hash):
-                self._problems.append(f"audit {entry.version}: is not about the event before it")
-            if entry.version != self._audited + 1:
-                self._problems.append(f"audit {self._audited + 1}: missing")
-            self._audited, self._hash = entry.version, entry.event_hash
-            self._replayed = apply_changes(self._replayed, entry.changes)
+            self._take_audit(audit_from(document))
         elif kind == "record":
-            record = record_from(document)
-            self.version = record.version
-            if (record.version, record.event_hash) != (self._audited, self._hash):
-                self._problems.append("record: is not at the version of the last audit entry")
-            names = sorted(self._replayed.keys() | record.values.keys())
+            if self.record is not None:
+                self._problems.append("record: there are several")
+            self.record = record_from(document)
+        elif kind not in _OTHERS:
+            self._problems.append(f"{kind}: a line of a kind that no export has")
+
+    def _take_audit(self, entry: AuditEntry) -> None:
+        if self._event is None or (entry.version, entry.event_hash) != (self._event.version, self._event.hash):
+            self._problems.append(f"audit {entry.version}: is not about the event before it")
+        else:
+            said = self._event._replace(occurred_at=_counted_time(self._event))
             self._problems += [
-                f"record: {name} is not what replaying the audit gives"
-                for name in names
-                if self._replayed.get(name) != record.values.get(name)
+                f"audit {entry.version}: {name} is not what the event says"
+                for name in ("event_id", "event_type", "source", "occurred_at", "recorded_at")
+                if getattr(entry, name) != getattr(said, name)
             ]
+        if entry.version != self._audited + 1:
+            self._problems.append(f"audit {self._audited + 1}: missing")
+        self._audited, self._hash = entry.version, entry.event_hash
+        self._replayed = apply_changes(self._replayed, entry.changes)
 
     def finish(self) -> Iterator[str]:
         """What was found."""
         yield from (f"event {found.version}: {found.problem}" for found in self.chain.problems)
         yield from self._problems
+        if self.record is None:
+            if self._audited:
+                yield "record: missing"
+            return
+        if (self.record.version, self.record.event_hash) != (self._audited, self._hash):
+            yield "record: is not at the version of the last audit entry"
+        for name in sorted(self._replayed.keys() | self.record.values.keys()):
+            if self._replayed.get(name) != self.record.values.get(name):
+                yield f"record: {name} is not what replaying the audit gives"
+
+
+def _counted_time(event: RecordedEvent) -> str:
+    """When a fact counts as having become true: not after its recording, but for clocks that differ a little."""
+    ahead = datetime.fromisoformat(event.occurred_at) - datetime.fromisoformat(event.recorded_at)
+    return event.recorded_at if ahead > CLOCK_SKEW else event.occurred_at
 
 
 def _private(path: str, flags: int) -> int:

@@ -33,29 +33,41 @@ class Result(NamedTuple):
     Attributes:
         client_id: the client.
         events: how many events it has.
+        has_record: whether this version of the projection has a record of it.
         found: what differed.
         left: what differs still.
     """
 
     client_id: str
     events: int
+    has_record: bool
     found: tuple[Difference, ...]
     left: tuple[Difference, ...]
 
 
 class Portion(NamedTuple):
-    """What became of some clients; `differing` holds only those of which something was found."""
+    """What became of some clients.
+
+    Attributes:
+        clients: how many they are.
+        events: how many events they have together.
+        without_events: clients of whom only documents are stored.
+        not_folded: clients of whom this version of the projection has nothing yet that could differ.
+        differing: those of which something was found.
+    """
 
     clients: int
     events: int
+    without_events: int
+    not_folded: int
     differing: Sequence[Result]
 
 
 _Check = Callable[[Sequence[str]], Iterator[Result]]
 
 
-def all_clients(runtime: Runtime) -> Iterator[Sequence[str]]:
-    """Every client once, a page at a time: those with events, then those of which only documents are left.
+def clients_with_events(runtime: Runtime) -> Iterator[Sequence[str]]:
+    """Every client that has events once, a page at a time.
 
     Raises:
         StoreUnavailableError: a database is out of reach.
@@ -69,12 +81,21 @@ def all_clients(runtime: Runtime) -> Iterator[Sequence[str]]:
             cursor = page.cursor
             if cursor is None:
                 break
+
+
+def all_clients(runtime: Runtime) -> Iterator[Sequence[str]]:
+    """Every client once, a page at a time: those with events, then those of which only documents are left.
+
+    Raises:
+        StoreUnavailableError: a database is out of reach.
+    """
+    yield from clients_with_events(runtime)
     after = ""
     while owners := runtime.backend.documents.owners(after=after, limit=_PAGE):
         after = owners[-1]
         known = runtime.backend.feed.known(owners)
-        if orphans := [client_id for client_id in owners if client_id not in known]:
-            yield orphans
+        if left := [client_id for client_id in owners if client_id not in known]:
+            yield left
 
 
 def sample(pages: Iterable[Sequence[str]], number: int, *, seed: int) -> list[str]:
@@ -187,7 +208,13 @@ def _portion(check: _Check, page: Sequence[str], *, side_by_side: bool) -> Porti
             results = list(pool.map(lambda client_id: next(check([client_id])), page))
     else:
         results = list(check(page))
-    return Portion(len(page), sum(result.events for result in results), [each for each in results if each.found])
+    return Portion(
+        clients=len(page),
+        events=sum(result.events for result in results),
+        without_events=sum(result.events == 0 for result in results),
+        not_folded=sum(not (result.has_record or result.found) for result in results),
+        differing=[result for result in results if result.found],
+    )
 
 
 def _checker(runtime: Runtime, until: str, *, heal: bool) -> _Check:
@@ -200,7 +227,8 @@ def _checker(runtime: Runtime, until: str, *, heal: bool) -> _Check:
 
         def look(client_ids: Sequence[str]) -> Iterator[Result]:
             for verified in verifier.verify_all(client_ids):
-                yield Result(verified.client_id, verified.events, verified.differences, verified.differences)
+                found = verified.differences
+                yield Result(verified.client_id, verified.events, verified.has_record, found, left=found)
 
         return look
     healer = Healer(projection, backend.events, backend.documents, verifier, runtime.projector)
@@ -209,12 +237,11 @@ def _checker(runtime: Runtime, until: str, *, heal: bool) -> _Check:
         healed = healer.heal(client_id)
         if healed.announced:
             runtime.publish_soon([client_id])
-        if healed.events and any(each.kind == "record" for each in healed.found):
-            # A target may have been given what was wrong; what it has already is not sent again. Not for a record that
-            # was removed, since without one a target would be told to forget the client.
+        if any(each.kind == "record" for each in healed.found):
+            # A target may have been given what was wrong; what it has already is not sent again.
             for integration in runtime.domain.integrations:
                 runtime.deliverer.ring(integration.name, [client_id])
-        return Result(client_id, healed.events, healed.found, healed.left)
+        return Result(client_id, healed.events, healed.has_record, healed.found, healed.left)
 
     return lambda client_ids: map(mend, client_ids)
 

@@ -28,12 +28,14 @@ class Healed(NamedTuple):
         left: what still is not: events, and what depends on them.
         announced: whether something is to be published.
         events: how many events the client has.
+        has_record: whether this version of the projection has a record of it.
     """
 
     found: tuple[Difference, ...]
     left: tuple[Difference, ...]
     announced: bool
     events: int
+    has_record: bool
 
 
 class Healer:
@@ -83,7 +85,7 @@ class Healer:
             target = Target(self._events.head(client_id).version, retry=True)
             self._projector.catch_up_all({client_id: target})
             verified = self._verifier.verify(client_id)
-        return Healed(found, verified.differences, announced, verified.events)
+        return Healed(found, verified.differences, announced, verified.events, verified.has_record)
 
     def _announcement(self, verified: Verified) -> list[Mend]:
         """What tells the world what differs from the announcement state: the new state, and the entry to publish.

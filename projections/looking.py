@@ -17,9 +17,9 @@ from eventstore import (
 from .comparing import EVENT, NOT_THERE, WHOLE_DOCUMENT, Comparison, Difference
 from .documents import audit_document, record_document
 from .fold import Failure, Folded, fold, model_of
-from .parking import CATCHING_UP, park
+from .parking import CATCHING_UP, park, still_parked
 from .ports import AUDIT, RECORD, Mend, StoredDocument
-from .record import Announced, AuditEntry, Json, Parked, empty_record
+from .record import Announced, AuditEntry, Json, empty_record
 from .refold import fold_portions
 from .report import Report
 from .rules import Projection
@@ -108,7 +108,8 @@ class Look:
         self._contents: dict[int, dict[str, Json]] = {0: self._projection.layout.nothing}
         self._hash = ""  # of the event at which the record stands
         self._bears_hash_of = 0  # version of the event whose hash the record bears
-        self._genuine = 0  # the last version whose audit entry bears the hash of its event
+        self._genuine = 0  # the last version behind the record whose audit entry bears the hash of its event
+        self._strange: list[int] = []  # versions behind the record whose audit entry bears another hash
         self._late = ""  # when the first event after the record was recorded
 
     def __call__(self) -> Seen:
@@ -126,10 +127,11 @@ class Look:
         folded = self._fold(start) if readable else None
         tried = self._try_next(folded) if folded else None
         self._watch(self._stream)
-        leftover = [*self._rest_of_audit()]
         if self._chain.version == 0:
-            self._report_orphans(leftover)
+            if self._stored or self._next is not None:  # each was written after an event
+                self._report_event(1, MISSING)
             return self._seen(None)
+        leftover = [*self._rest_of_audit()]
         sound = self._report_events(self._until)
         if folded is None:
             return self._seen(None)
@@ -137,8 +139,7 @@ class Look:
             stands = self._really_stands()
             if stands is not None:
                 return self._seen(None, stands)
-            sound = self._is_history(folded)
-        if not sound:
+        if not sound or not self._is_history(leftover):
             return self._seen(None)
         for document in leftover:
             self._report.remove(document, "no such event was folded")
@@ -182,8 +183,11 @@ class Look:
             self._hash = event.hash
         elif event.version > self._until:
             self._late = self._late or event.recorded_at
-            if self._next_at(event.version, hash_=event.hash):
+            known = _known_hash(self._next_at(event.version))
+            if known == event.hash:
                 self._genuine = event.version
+            elif known and sound:
+                self._strange.append(event.version)
         return sound
 
     def _watch(self, events: Iterable[RecordedEvent]) -> None:
@@ -203,8 +207,11 @@ class Look:
     def _report_events(self, until: int) -> bool:
         """Report what the chain tells; whether all is sound up to a version."""
         for problem in self._chain.problems:
-            self._report.add(EVENT, problem.version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem.problem])
+            self._report_event(problem.version, problem.problem)
         return not any(problem.version <= until for problem in self._chain.problems)
+
+    def _report_event(self, version: int, problem: str) -> None:
+        self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem])
 
     def _really_stands(self) -> int | None:
         """Another version at which the record stands, if hashes say so."""
@@ -212,21 +219,33 @@ class Look:
         stands = max(bears if self._record else 0, self._genuine)
         return stands if stands != self._until else None
 
-    def _is_history(self, folded: Folded) -> bool:
-        """Whether the events are those that were folded, as far as record and audit know."""
-        if self._record is None or self._until == 0 or self._record.event_hash == self._hash:
+    def _is_history(self, leftover: Sequence[StoredDocument]) -> bool:
+        """Whether the events are those that any document knows of; reports those that are not.
+
+        Args:
+            leftover: audit entries behind the record.
+        """
+        head, until = self._chain.version, self._until
+        vouches = self._record is not None and until == head and self._record.event_hash == self._hash
+        told = 0 if vouches else self._told.knows_of  # an announcement from beyond such a record is itself wrong
+        known = max([until, told, *(each.number for each in leftover if _known_hash(each))])
+        audit = [each for each in self._report.differences if each.kind == AUDIT]
+        unknown = {each.number for each in audit if each.path in {"event_hash", WHOLE_DOCUMENT}}
+        is_unknown_to_record = self._record is not None and self._record.event_hash != self._hash
+        if known <= head and not self._strange and not (is_unknown_to_record and until in unknown):
             return True
-        if folded.record.version < self._until:
-            self._report.add(EVENT, self._chain.version + 1, WHOLE_DOCUMENT, _EVENT_PROBLEMS[MISSING])
-            return False
-        rewritten = [
-            each.number for each in self._report.differences if each.kind == AUDIT and each.path == "event_hash"
-        ]
-        if self._until not in rewritten:
-            return True  # the last audit entry knows the event: it is the record that is wrong
-        self._report.forget(AUDIT, min(rewritten))
-        for version in rewritten:
-            self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[REWRITTEN])
+        agreed = min(head, until)  # up to here the events are genuine, since each hash covers those before
+        while agreed in unknown:
+            agreed -= 1
+        rewritten = {each.number for each in audit if each.path == "event_hash" and each.number > agreed}
+        if is_unknown_to_record and agreed < until <= head:
+            rewritten.add(until)
+        if rewritten:
+            self._report.forget(AUDIT, min(rewritten))
+        for version in sorted(rewritten.union(self._strange)):
+            self._report_event(version, REWRITTEN)
+        if known > head:
+            self._report_event(head + 1, MISSING)
         return False
 
     # --- the documents -----------------------------------------------------------------------------------------------
@@ -242,12 +261,12 @@ class Look:
                 self._next = next(self._audit, None)
             self._report.compare(AUDIT, entry.version, stored, audit_document(entry))
 
-    def _next_at(self, version: int, *, hash_: str) -> bool:
-        """Whether there is an audit entry of this version, which bears this hash; those before it are put aside."""
+    def _next_at(self, version: int) -> StoredDocument | None:
+        """The audit entry of this version; those before it are put aside."""
         while self._next is not None and self._next.number < version:
             self._aside.append(self._next)
             self._next = next(self._audit, None)
-        return self._next is not None and self._next.number == version and self._next.body.get("event_hash") == hash_
+        return self._next if self._next is not None and self._next.number == version else None
 
     def _rest_of_audit(self) -> Iterator[StoredDocument]:
         yield from self._aside
@@ -257,13 +276,13 @@ class Look:
 
     def _compare_record(self, folded: Folded, tried: Folded | None) -> None:
         stored, record = self._stored.get((RECORD, 0)), folded.record
+        head, code = self._chain.version, self._against.fingerprint
         if folded.failure is not None:
-            record = park(record, folded.failure, min(self._until, self._chain.version), self._against.fingerprint)
+            record = park(record, folded.failure, min(self._until, head), code)
         elif self._record is not None:
-            record = record._replace(parked=self._parked(self._record.parked, tried))
-        is_late = bool(self._late) and self._late < self._against.projected_until
+            record = record._replace(parked=still_parked(self._record.parked, self._until, head, tried, code))
+        is_late, version = "" < self._late < self._against.projected_until, self._projection.version
         if stored is None and self._until == 0:
-            version = self._projection.version
             if is_late and (version == 1 or self._told.was_announced_by(version)):
                 self._report.add(RECORD, 0, WHOLE_DOCUMENT, NOT_THERE)
             return
@@ -271,24 +290,11 @@ class Look:
         if is_late and record.parked is None and folded.failure is None:
             self._report.add(RECORD, 0, "version", _BEHIND)
 
-    def _parked(self, stored: Parked | None, tried: Folded | None) -> Parked | None:
-        """Why the record should be parked, as far as that can be said."""
-        if stored is None:
-            return None
-        head = self._chain.version
-        if stored.code == CATCHING_UP:
-            return stored if stored.version == self._until < stored.waiting_for <= head else None
-        version, code, problems, fingerprint = stored.version, stored.code, stored.problems, stored.fingerprint
-        if stored.version != self._until:
-            if tried is None or tried.last is not None:  # it does not fail
-                if tried is None or tried.audit[0].note != "annulled":
-                    return None
-            elif tried.failure is not None and fingerprint == self._against.fingerprint:
-                version, code, problems = tried.failure
-            version = self._until + 1
-        waiting_for = max(version, min(stored.waiting_for, head))
-        return Parked(version, waiting_for, code, tuple(problems), fingerprint)
 
-    def _report_orphans(self, audit: Sequence[StoredDocument]) -> None:
-        for document in [*self._stored.values(), *audit]:
-            self._report.remove(document, "the client has no events")
+def _known_hash(entry: StoredDocument | None) -> str | None:
+    """Hash of the event that an audit entry is about, None if that is not the event of its version."""
+    if entry is None:
+        return None
+    body = entry.body
+    known = body.get("event_hash") if body.get("version") == entry.number else None
+    return known if isinstance(known, str) else None

@@ -7,7 +7,7 @@ projector that meets the mark takes it up again.
 
 from eventstore import StoreRefusedError
 
-from .fold import Failure
+from .fold import Failure, Folded
 from .record import Parked, Record
 
 CATCHING_UP = "catching_up"
@@ -42,3 +42,29 @@ def may_be_passed(record: Record, version: int) -> bool:
     if record.parked is None or not is_stuck(record):
         return record.version >= version
     return record.parked.waiting_for >= version
+
+
+def still_parked(parked: Parked | None, until: int, head: int, tried: Folded | None, fingerprint: str) -> Parked | None:
+    """Why a record should be parked, as far as that can be said; None if it should not.
+
+    Args:
+        parked: what the record says of itself.
+        until: version at which it stands.
+        head: version of the client's last event.
+        tried: what came of the event at which it is parked, None if that was not tried.
+        fingerprint: of the running code; what other code failed at is not questioned.
+    """
+    if parked is None:
+        return None
+    if parked.code == CATCHING_UP:
+        return parked if parked.version == until < parked.waiting_for <= head else None
+    version, code, problems = parked.version, parked.code, parked.problems
+    if parked.version != until:
+        if tried is None or tried.last is not None:  # it does not fail
+            if tried is None or tried.audit[0].note != "annulled":
+                return None
+        elif tried.failure is not None and parked.fingerprint == fingerprint:
+            version, code, problems = tried.failure
+        version = until + 1
+    waiting_for = max(version, min(parked.waiting_for, head))
+    return Parked(version, waiting_for, code, tuple(problems), parked.fingerprint)

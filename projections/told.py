@@ -50,6 +50,11 @@ class Told:
         """Of the records in the outbox."""
         return {entry.version for entry in self._outbox.values() if entry}
 
+    @property
+    def knows_of(self) -> int:
+        """The last event of which the world was told, or is to be."""
+        return max([0 if self._announced is None else self._announced.version, *self.versions])
+
     def was_announced_by(self, projection_version: int) -> bool:
         """Whether that version of the projection spoke last."""
         return self._announced is not None and self._announced.projection_version == projection_version

@@ -29,6 +29,7 @@ class Verified(NamedTuple):
     Attributes:
         client_id: text of the client id.
         events: how many events it has.
+        has_record: whether this version of the projection has a record of it.
         differences: what is not as it should be.
         mends: what would mend the documents among them; nothing mends events.
         announced: where to announce from, if what was announced is not what it should be.
@@ -38,6 +39,7 @@ class Verified(NamedTuple):
 
     client_id: str
     events: int
+    has_record: bool
     differences: tuple[Difference, ...]
     mends: tuple[Mend, ...]
     announced: Announced | None
@@ -105,7 +107,16 @@ class Verifier:
             if tags == tags_before:
                 break
         announced_tag = next((each.tag for each in stored if each.kind == ANNOUNCED), None)
-        return Verified(client_id, seen.events, lasting, seen.mends, seen.announced, announced_tag, seen.folded)
+        return Verified(
+            client_id,
+            seen.events,
+            any(each.kind == RECORD for each in stored),
+            lasting,
+            seen.mends,
+            seen.announced,
+            announced_tag,
+            seen.folded,
+        )
 
     def _look(self, client_id: str, heard: int, stored: Sequence[StoredDocument]) -> Seen:
         def look(stands: int | None) -> Seen:

@@ -5,7 +5,19 @@ from pathlib import Path
 
 import typer
 
-from . import access, bundling, delivering, history, operations, provisioning, rebuilding, records, running, schemas
+from . import (
+    access,
+    bundling,
+    delivering,
+    history,
+    operations,
+    provisioning,
+    rebuilding,
+    records,
+    running,
+    schemas,
+    verifying,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +34,19 @@ def _find_domains_here() -> None:
         sys.path.append(here)  # last, so that nothing in it stands in for what is installed
 
 
-for group in (running, records, rebuilding, history, operations, delivering, access, provisioning, bundling, schemas):
+for group in (
+    running,
+    records,
+    rebuilding,
+    verifying,
+    history,
+    operations,
+    delivering,
+    access,
+    provisioning,
+    bundling,
+    schemas,
+):
     app.add_typer(group.app)
 
 __all__ = ["app"]

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,6 +107,12 @@ def test_events_after_the_seal_only_have_to_continue_it(stream: list[RecordedEve
     assert found(changed, early) == [(5, "changed")]
 
 
+def test_what_breaks_the_chain_is_reported_once(stream: list[RecordedEvent]) -> None:
+    """A hash of the sealed event that was only overwritten is no history that was worked out anew."""
+    overwritten = [*stream[:-1], stream[-1]._replace(hash="f" * 64)]
+    assert found(overwritten, sealed_at(stream)) == [(EVENTS, "changed")]
+
+
 def test_without_a_seal_a_cut_tail_is_not_found(stream: list[RecordedEvent]) -> None:
     """What the chain alone cannot know, which is why there are seals; here the safeguard is removed."""
     chain = ChainCheck()
@@ -162,6 +170,21 @@ def test_a_seal_that_was_changed_is_refused(tmp_path: Path, change: Callable[[li
     write_seal(path, heads(4), sealed_at=NOW)
     path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
     with pytest.raises(SealError, match="cannot be relied on"):
+        open_seal(path)
+
+
+@pytest.mark.parametrize(
+    "line", [b'["c1"]', b"[", b'["c1","2","x"]', b'["c1",true,"x"]', b'["c1",0,"x"]', b'[["c1"],2,"x"]', b"c1,2,x"]
+)
+def test_a_line_that_names_no_head_is_refused(tmp_path: Path, line: bytes) -> None:
+    """Also if the hash over the whole was worked out anew; the rest of the file is not believed either."""
+    path = tmp_path / "seal"
+    write_seal(path, heads(4), sealed_at=NOW)
+    lines = path.read_bytes().splitlines(keepends=True)[:-1]
+    lines[2] = line + b"\n"
+    end = {"clients": 4, "hash": sha256(b"".join(lines)).hexdigest()}
+    path.write_bytes(b"".join([*lines, orjson.dumps(end), b"\n"]))
+    with pytest.raises(SealError, match="a client, a version and a hash"):
         open_seal(path)
 
 

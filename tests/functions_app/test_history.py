@@ -1,28 +1,19 @@
-"""History for people: verify and heal an application, seals, differences between versions, exported trails."""
+"""History for people: seals, differences between versions, exported trails."""
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import orjson
 import pytest
-import requests
 
 from functions_app import ExportError
 from functions_app.cli import output
 from functions_app.export import check_export
-from functions_app.lag import Status, measure_lag
-from functions_app.verifying import all_clients, sample, verify_a_few
 from tests.support.command_line import CommandLine
-from tests.support.flow import Clock, listening, open_flow, serving
-
-PEOPLE = 12
-CANARY = "canary7@example.org"
+from tests.support.flow import open_flow, serving
+from tests.support.people import PEOPLE, people, run, vandalise
 
 
 @pytest.fixture(autouse=True)
@@ -33,180 +24,12 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Twelve persons with three events each, projected."""
-    path = tmp_path / "changes.jsonl"
-    path.write_bytes(
-        b"\n".join(
-            orjson.dumps({"change_id": f"{person}-{number}", "person": person, **change})
-            for person in range(1, PEOPLE + 1)
-            for number, change in enumerate(
-                (
-                    {"changed_at": "2026-03-01T12:00:00Z", "contact": {"email": "a@example.org", "phone": "1"}},
-                    {"changed_at": "2026-03-02T12:00:00Z", "contact": {"email": "b@example.org"}},
-                    {"changed_at": "2026-03-03T12:00:00Z", "consent": {"channel": "email", "given": True}},
-                )
-            )
-        )
-    )
-    directory = tmp_path / "data"
-    cli = CommandLine(directory)
-    cli("append", "--source", "crm", "--key", "change_id", path)
-    open_flow(directory).sweep()
-    return directory
+    return people(tmp_path)
 
 
 @pytest.fixture
 def cli(data: Path) -> CommandLine:
     return CommandLine(data)
-
-
-def spoil(data: Path, client_id: str = "5", value: str = CANARY) -> None:
-    """Change an e-mail address in a record."""
-    run(
-        data / "projections.db",
-        "UPDATE records SET body = json_set(body, '$.values.contact.email', ?) WHERE client_id = ?",
-        value,
-        client_id,
-    )
-
-
-def run(database: Path, *statements: Any) -> None:
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(statements[0], statements[1:])
-
-
-def vandalise(data: Path, statement: str, *parameters: Any) -> None:
-    """Change events, which the database refuses until its triggers are gone."""
-    for trigger in ("events_never_change", "events_never_vanish", "events_only_continue"):
-        run(data / "events.db", f"DROP TRIGGER IF EXISTS {trigger}")
-    run(data / "events.db", statement, *parameters)
-
-
-# --- verify and heal -------------------------------------------------------------------------------------------------
-
-
-def test_a_sound_application_verifies(cli: CommandLine) -> None:
-    """All clients and events are counted; nothing differs; the exit code says so."""
-    found = cli.json("verify")
-    assert found == {"clients": PEOPLE, "events": 3 * PEOPLE, "differing": 0, "left": 0, "results": []}
-
-
-def test_a_difference_is_named_mended_and_healthy_again(data: Path, cli: CommandLine) -> None:
-    """Document and field, without the value; a dry run changes nothing; health is red until it is mended."""
-    spoil(data)
-    found = cli.json("verify", code=3)
-    assert (found["differing"], found["left"]) == (1, 1)
-    [result] = found["results"]
-    assert result["client_id"] == "5"
-    assert result["found"] == [{"kind": "record", "number": 0, "path": "values.contact.email", "problem": "differs"}]
-    assert CANARY not in cli("verify", "5", "--heal", code=3).output
-    assert CANARY in cli("verify", "5", "--values", code=3).output
-    assert cli.json("lag", code=3)["problems"] == ["clients differ from their events"]
-    assert "mended" in cli("verify", "--heal", "--yes").output
-    assert cli.json("verify")["differing"] == 0
-    assert cli.json("lag")["differing"] == 0
-
-
-def test_nobody_cannot_be_verified(cli: CommandLine) -> None:
-    """A client of whom nothing is stored is a mistake in typing, not a sound client."""
-    assert "No event of this client" in cli("verify", "99", code=1).output
-
-
-def test_workers_find_the_same(data: Path, cli: CommandLine) -> None:
-    """Two processes of their own, which open what the environment describes."""
-    spoil(data)
-    assert cli.json("verify", "--workers", 2, code=3) == cli.json("verify", code=3)
-
-
-def test_a_sample_is_chosen_by_its_seed(cli: CommandLine, data: Path) -> None:
-    """The same seed verifies the same clients, another one others; never more than there are."""
-    pages = list(all_clients(open_flow(data)))
-    assert sample(pages, 5, seed=1) == sample(pages, 5, seed=1)
-    assert len({tuple(sorted(sample(pages, 5, seed=seed))) for seed in range(20)}) > 5
-    assert sorted(sample(pages, 99, seed=1)) == sorted(str(person) for person in range(1, PEOPLE + 1))
-    assert cli.json("verify", "--sample", 3, "--seed", 1)["clients"] == 3
-
-
-def test_every_client_is_as_likely_as_another() -> None:
-    """Whatever page it stands on."""
-    pages = [[str(number) for number in range(start, start + 5)] for start in range(0, 20, 5)]
-    chosen = [client_id for seed in range(2000) for client_id in sample(pages, 4, seed=seed)]
-    assert all(300 < chosen.count(str(number)) < 500 for number in range(20))
-
-
-def test_documents_without_events_are_found_and_removed(data: Path, cli: CommandLine) -> None:
-    """Leftovers of a client of whom there is no event."""
-    run(
-        data / "projections.db",
-        "INSERT INTO audit SELECT generation, 'nobody', version, body FROM audit WHERE client_id = '1'",
-    )
-    [result] = cli.json("verify", code=3)["results"]
-    assert (result["client_id"], len(result["found"])) == ("nobody", 3)
-    cli("verify", "--heal", "--yes")
-    assert cli.json("verify")["differing"] == 0
-
-
-def test_what_nothing_mends_can_be_acknowledged(data: Path, cli: CommandLine) -> None:
-    """A broken chain keeps health red until a person says that it is known; something new is red again."""
-    vandalise(data, "UPDATE events SET source = 'x' WHERE client_id = '5' AND version = 2")
-    cli("verify", "--heal", "--yes", code=3)
-    assert cli.json("lag", code=3)["differing"] == 1
-    cli("verify", "5", "--acknowledge")
-    cli("verify", code=3)
-    assert cli.json("lag")["differing"] == 0
-    vandalise(data, "UPDATE events SET source = 'x' WHERE client_id = '5' AND version = 3")
-    cli("verify", code=3)
-    assert cli.json("lag", code=3)["differing"] == 1
-
-
-def test_the_sweep_verifies_a_few_clients_an_hour(data: Path) -> None:
-    """Not more often, whoever asks; in time everybody's turn comes; the log names nobody and no value."""
-    clock = Clock()
-    runtime = open_flow(data, clock=clock)
-    assert verify_a_few(runtime, Random(1)) == 0
-    for person in range(1, PEOPLE + 1):
-        spoil(data, str(person))
-    assert verify_a_few(runtime, Random(1)) == 0, "an hour has not passed"
-    clock.ahead = timedelta(hours=1, minutes=1)
-    with listening() as heard:
-        assert verify_a_few(open_flow(data, clock=clock), Random(1)) == 10
-    assert CANARY not in heard.text
-    clock.ahead = timedelta()
-    assert verify_a_few(open_flow(data, clock=clock), Random(1)) > 0, "a clock that was ahead stops nobody"
-    lag = measure_lag(runtime)
-    assert (lag.status, lag.problems[0]) == (Status.RED, "clients differ from their events")
-
-
-def test_the_timer_turns_health_red(data: Path) -> None:
-    """The sweep that runs anyway finds it; health asks nobody for anything else."""
-    spoil(data)
-    for person in range(1, PEOPLE + 1):
-        spoil(data, str(person))
-    runtime = open_flow(data)
-    with serving(runtime) as flow:
-        assert measure_lag(runtime).status != Status.RED
-        flow.fire("sweep")
-        assert requests.get(f"{flow.url}/health", timeout=10).status_code == 503
-
-
-def test_healing_rings_the_targets_of_a_wrong_record(data: Path, cli: CommandLine) -> None:
-    """They may have been given what was wrong: each is due to be looked at again."""
-    spoil(data)
-    runtime = open_flow(data)
-    before = {state.integration: state for state in runtime.backend.deliveries.of_client("5")}
-    cli("verify", "--heal", "--yes")
-    after = {state.integration: state for state in runtime.backend.deliveries.of_client("5")}
-    assert after.keys() >= before.keys()
-    assert all(state.due_at is not None for state in after.values())
-
-
-def test_removing_a_leftover_record_retracts_nothing(data: Path, cli: CommandLine) -> None:
-    """Events that were lost by a restore must not make targets forget the client."""
-    vandalise(data, "DELETE FROM events WHERE client_id = '5'")
-    before = open_flow(data).backend.deliveries.of_client("5")
-    cli("verify", "--heal", "--yes")
-    assert open_flow(data).backend.deliveries.of_client("5") == before
-    cli("view", "5", code=1)
 
 
 # --- seals -----------------------------------------------------------------------------------------------------------
@@ -235,6 +58,12 @@ def test_events_after_the_seal_are_no_difference(data: Path, cli: CommandLine, t
     )
     cli("append", "--source", "crm", "--key", "change_id", path, code=0)
     assert cli.json("verify", "--seal", seal)["results"] == []
+
+
+def test_sealing_asks_for_nothing_but_streams(data: Path, cli: CommandLine, tmp_path: Path) -> None:
+    """Whose documents are left without events is no matter to a seal, so it does not look for them."""
+    run(data / "projections.db", "ALTER TABLE audit RENAME TO elsewhere")
+    assert cli.json("seal", tmp_path / "seal")["clients"] == PEOPLE
 
 
 def test_a_file_that_cannot_be_written_is_said(cli: CommandLine, tmp_path: Path) -> None:
@@ -339,6 +168,13 @@ def _set(line: int, *path: Any) -> Callable[[list[dict[str, Any]]], None]:
     return edit
 
 
+def _put_record_before_last_event(documents: list[dict[str, Any]]) -> None:
+    """As it was then."""
+    record, audit = documents.pop(7), documents[4]
+    del record["values"]["consent"]
+    documents.insert(5, {**record, "version": audit["version"], "event_hash": audit["event_hash"]})
+
+
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
@@ -351,6 +187,15 @@ def _set(line: int, *path: Any) -> Callable[[list[dict[str, Any]]], None]:
         (_set(7, "version", 2), "record: is not at the version of the last audit entry"),
         (_set(7, "client_id", "6"), "record: a line is of another client"),
         (lambda documents: documents[7].pop("values"), "record: a line does not have the form of its kind"),
+        *[
+            (_set(4, name, "2026-01-01T00:00:00.000000Z"), f"audit 2: {name} is not what the event says")
+            for name in ("event_id", "event_type", "source", "occurred_at", "recorded_at")
+        ],
+        (lambda documents: documents.pop(7), "record: missing"),
+        (lambda documents: documents.insert(7, documents[7]), "record: there are several"),
+        (_put_record_before_last_event, "record: is not at the version of the last audit entry"),
+        (_set(7, "kind", "recrod"), "recrod: a line of a kind that no export has"),
+        (lambda documents: documents.insert(1, documents[0]), "trail: a line of a kind that no export has"),
     ],
 )
 def test_a_forged_export_does_not_fit_together(export: Path, cli: CommandLine, edit: Any, problem: str) -> None:
@@ -358,6 +203,44 @@ def test_a_forged_export_does_not_fit_together(export: Path, cli: CommandLine, e
     forge(export, edit)
     assert problem in check_export(export).problems
     assert cli.json("verify", "--export", export, code=3)["problems"]
+
+
+def test_a_time_that_lies_ahead_fits_together(data: Path, cli: CommandLine, tmp_path: Path) -> None:
+    """The audit then holds the time that counted, which is not the one in the event."""
+    path = tmp_path / "more.jsonl"
+    change = {"change_id": "n", "person": 5, "changed_at": "2126-03-01T12:00:00Z", "contact": {"phone": "2"}}
+    path.write_bytes(orjson.dumps(change))
+    cli("append", "--source", "crm", "--key", "change_id", path)
+    cli("project")
+    assert cli.json("audit", "5")["entries"][-1]["note"] == "clamped"
+    cli("export", "5", tmp_path / "export")
+    assert cli.json("verify", "--export", tmp_path / "export")["problems"] == []
+
+
+def test_before_a_rebuild_an_export_holds_what_is_served(data: Path, tmp_path: Path) -> None:
+    """A new version of the rules has no record yet; the one that readers get is exported, with its audit."""
+    new, path = CommandLine(data, {"CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}), tmp_path / "export"
+    assert new.json("export", "5", path)["version"] == 3
+    documents = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    assert documents[0]["generation"] == "people.v1"
+    assert [document["kind"] for document in documents].count("audit") == 3
+    found = new.json("verify", "--export", path)
+    assert (found["version"], found["problems"]) == (3, [])
+    new("rebuild")
+    new("export", "5", path)
+    assert orjson.loads(path.read_bytes().splitlines()[0])["generation"] == "people.v2"
+    assert new.json("verify", "--export", path)["problems"] == []
+
+
+def test_an_export_without_a_record_says_so(data: Path, cli: CommandLine, tmp_path: Path) -> None:
+    """Events that nobody has folded yet are whole all the same."""
+    path = tmp_path / "more.jsonl"
+    change = {"change_id": "n", "person": 99, "changed_at": "2026-03-01T12:00:00Z", "contact": {"phone": "2"}}
+    path.write_bytes(orjson.dumps(change))
+    cli("append", "--source", "crm", "--key", "change_id", path)
+    assert "1 events, no record" in cli("export", "99", tmp_path / "export").stdout
+    assert "1 events, no record; it is whole" in cli("verify", "--export", tmp_path / "export").stdout
+    assert cli.json("verify", "--export", tmp_path / "export")["version"] is None
 
 
 def test_a_forger_of_nothing_is_not_found(export: Path) -> None:

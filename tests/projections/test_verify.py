@@ -129,6 +129,45 @@ def remove_all(scene: Scene, client_id: str) -> None:
         scene.remove_event(client_id, version)
 
 
+def lose_all_but(kind: str) -> Callable[[Scene, str], None]:
+    """Removes all events, and all documents but those of a kind."""
+
+    def lose(scene: Scene, client_id: str) -> None:
+        remove_all(scene, client_id)
+        for owner, each, number in scene.kept():
+            if owner == client_id and each not in {"event", kind}:
+                scene.remove(client_id, each, number)
+
+    return lose
+
+
+def cut_and_write_anew(scene: Scene, client_id: str) -> None:
+    scene.remove_event(client_id, 5)
+    rechain(scene, client_id, 4, put("data", "segment", to="z"))
+
+
+def cut_and_lose(*lost: tuple[str, int]) -> Callable[[Scene, str], None]:
+    """Removes the last event, and documents that know of it."""
+
+    def cut(scene: Scene, client_id: str) -> None:
+        scene.remove_event(client_id, 5)
+        for kind, number in lost:
+            scene.remove(client_id, kind, number)
+
+    return cut
+
+
+def put_back_and_write_anew(scene: Scene, client_id: str) -> None:
+    rechain(scene, client_id, 5, put("data", "email", to="z"))
+    older = record_document(refold(clients, scene.events, client_id, until=3).record)
+    scene.edit(client_id, "record", 0, lambda document: document.update(older))
+
+
+def write_anew_without_last_audit(scene: Scene, client_id: str) -> None:
+    rechain(scene, client_id, 5, put("data", "email", to="z"))
+    scene.remove(client_id, "audit", 5)
+
+
 TOLD_AGAIN = frozenset({("announced", 0), ("outbox", 3)})
 W = "(whole)"
 DAMAGES: dict[str, Damage] = {
@@ -255,9 +294,19 @@ DAMAGES: dict[str, Damage] = {
         {("event", 4, W), ("event", 5, W)},
         mended=False,
     ),
-    "no events left": Damage(
-        remove_all, {("record", 0, W), ("announced", 0, W), ("outbox", 2, W), *(("audit", n, W) for n in range(1, 6))}
+    "history written anew, its last audit entry gone": Damage(
+        write_anew_without_last_audit, {("event", 5, W)}, mended=False
     ),
+    "tail cut, the rest written anew": Damage(cut_and_write_anew, {("event", 4, W), ("event", 5, W)}, mended=False),
+    "tail cut, record gone": Damage(cut_and_lose(("record", 0)), {("event", 5, W)}, mended=False),
+    "tail cut, record and audit gone": Damage(
+        cut_and_lose(("record", 0), *(("audit", version) for version in range(1, 6))), {("event", 5, W)}, mended=False
+    ),
+    "history written anew, record put back": Damage(put_back_and_write_anew, {("event", 5, W)}, mended=False),
+    "no events left": Damage(remove_all, {("event", 1, W)}, mended=False),
+    "no events left, only what was announced": Damage(lose_all_but("announced"), {("event", 1, W)}, mended=False),
+    "no events left, only an announcement": Damage(lose_all_but("outbox"), {("event", 1, W)}, mended=False),
+    "no events left, only an audit entry": Damage(lose_all_but("audit"), {("event", 1, W)}, mended=False),
 }
 DAMAGES["audit unreadable"] = DAMAGES["audit unreadable"]._replace(
     found={
@@ -290,7 +339,7 @@ def test_damage_is_named_and_mended(scene: Scene, name: str) -> None:
     after = scene.kept()
     changed = changes(spoilt, after)
     assert changed <= damage.writable("1")
-    if damage.mended and name != "no events left":
+    if damage.mended:
         assert verifier(scene).verify("1").differences == ()
         assert after.keys() >= whole.keys() - {("1", *place) for place in damage.gone}
         assert changed, "nothing was mended"
@@ -446,16 +495,16 @@ def test_an_outdated_record_is_the_one_that_differs(scene: Scene) -> None:
 
 
 class Interrupted:
-    """Documents of a client that gets another event, which is projected, while it is looked at."""
+    """Documents of a client that gets another event, which is projected, while their audit is read at these times."""
 
-    def __init__(self, scene: Scene, times: int) -> None:
-        self._scene, self._times = scene, times
+    def __init__(self, scene: Scene, *times: int) -> None:
+        self._scene, self._times, self._reads = scene, times, 0
         self.documents = scene.documents.documents
 
     def audit_documents(self, client_id: str) -> Iterator[StoredDocument]:
-        if self._times > 0:
-            self._times -= 1
-            append(self._scene, client_id, Contacted(email=f"{self._times}@x.example"))
+        self._reads += 1
+        if self._reads in self._times:
+            append(self._scene, client_id, Contacted(email=f"{self._reads}@x.example"))
             catch_up(self._scene, client_id)
         return self._scene.documents.audit_documents(client_id)
 
@@ -465,12 +514,12 @@ class LooksOnce(Verifier):
 
     def verify(self, client_id: str) -> Verified:
         seen = self._look(client_id, *self._read([client_id])[client_id])
-        return Verified(client_id, seen.events, seen.differences, seen.mends, None, None, None)
+        return Verified(client_id, seen.events, True, seen.differences, seen.mends, None, None, None)
 
 
 def no_false_alarm(scene: Scene, kind: type[Verifier]) -> None:
     """A client that moves on while it is looked at is no trouble."""
-    moving: Any = Interrupted(scene, 3)
+    moving: Any = Interrupted(scene, 1, 2, 3)
     assert kind(clients, scene.events, moving, projected_until="z").verify("1").differences == ()
 
 
@@ -484,6 +533,15 @@ def test_a_client_that_moves_raises_no_false_alarm(scene: Scene) -> None:
 
 def test_damage_of_a_client_that_moves_is_found_all_the_same(scene: Scene) -> None:
     """It lasts, whatever else changes."""
+    told(scene)
+    scene.edit("1", "audit", 2, put("rule", to="nobody"))
+    moving: Any = Interrupted(scene, 1, 2)
+    found = Verifier(clients, scene.events, moving, projected_until="z").verify("1").differences
+    assert [each.place for each in found] == [("audit", 2, "rule")]
+
+
+def test_what_a_second_look_alone_sees_is_no_damage(scene: Scene) -> None:
+    """A client that starts to move while its damage is confirmed is reported with its damage and nothing else."""
     told(scene)
     scene.edit("1", "audit", 2, put("rule", to="nobody"))
     moving: Any = Interrupted(scene, 2)

@@ -53,14 +53,20 @@ class CommandLine:
             check=False,
         )
 
-    def start(self, *arguments: object) -> Popen[str]:
-        """Start a command as a process of its own; standard error is part of its output."""
+    def start(self, *arguments: object, session: bool = False) -> Popen[str]:
+        """Start a command as a process of its own; standard error is part of its output.
+
+        Args:
+            arguments: of the command.
+            session: let it and its workers have a session of their own, as that of a terminal.
+        """
         return Popen(
             [COMMAND, *map(str, arguments)],
             env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
             stdout=PIPE,
             stderr=STDOUT,
             text=True,
+            start_new_session=session,
         )
 
 
