@@ -10,7 +10,7 @@ from rich.text import Text
 
 from eventstore import Sealed, utc_text, write_seal
 from functions_app.export import write_export
-from functions_app.rebuilding import count_clients
+from functions_app.rebuild_status import count_clients
 from functions_app.verifying import clients_with_events
 from functions_app.views import diff_json
 

@@ -10,7 +10,7 @@ import typer
 
 from eventstore import check_sealed, open_seal
 from functions_app.export import check_export
-from functions_app.rebuilding import count_clients
+from functions_app.rebuild_status import count_clients
 from functions_app.runtime import Runtime
 from functions_app.verifying import Result, all_clients, pages_of, sample, verify_clients
 from projections import ABSENT, Difference, UnknownClientError

@@ -13,7 +13,8 @@ from typing import Any
 
 from eventstore import ANY
 from functions_app.embedded import open_embedded
-from functions_app.rebuilding import shares_of, walk_side_by_side
+from functions_app.rebuild_status import shares_of
+from functions_app.rebuilding import walk_side_by_side
 from functions_app.runtime import Runtime
 from functions_app.sample import domain as sample
 from functions_app.settings import Settings

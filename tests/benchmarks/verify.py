@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import orjson
 
-from functions_app.rebuilding import shares_of, walk, walk_side_by_side
+from functions_app.rebuild_status import shares_of
+from functions_app.rebuilding import walk, walk_side_by_side
 from functions_app.runtime import Runtime, open_runtime
 from functions_app.settings import Settings
 from functions_app.verifying import all_clients, verify_clients

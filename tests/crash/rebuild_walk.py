@@ -59,7 +59,7 @@ def go_on(pair: Pair, purpose: Purpose = Purpose.FOLD, share: Share = EVERYBODY)
         purpose,
     )
     *_, last = rebuild.walk(share)
-    assert (last.done, last.failed) == (True, ())
+    assert (last.done, last.failed) == (True, {})
     for client_id, version in versions(world, pair.clients).items():
         commits = counting.commits.get(client_id, [])
         assert list(chain(*commits)) == list(range(before[client_id] + 1, version + 1))

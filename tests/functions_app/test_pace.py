@@ -15,7 +15,8 @@ from functions_app.azure_host import CONTAINERS
 from functions_app.embedded import open_embedded
 from functions_app.intake import Delivered
 from functions_app.pace import Pace, PacedReads
-from functions_app.rebuilding import shares_of, walk_side_by_side
+from functions_app.rebuild_status import shares_of
+from functions_app.rebuilding import walk_side_by_side
 from functions_app.runtime import Runtime, open_runtime
 from functions_app.sample import domain as sample
 from functions_app.settings import Settings
@@ -155,7 +156,7 @@ def test_a_rebuild_keeps_a_pace_of_events(processes: int, tmp_path: Path, monkey
     with closing(open_runtime(Settings())) as runtime:
         shares = shares_of(Share(1, 1), processes)
         *_, done = walk_side_by_side(runtime, Purpose.FOLD, shares, max_rate=rate)
-    assert (done.clients, done.events, done.failed, done.done) == (persons, persons + 89, (), True)
+    assert (done.clients, done.events, done.failed, done.done) == (persons, persons + 89, {}, True)
     assert sum(amount for _, amount in spending.spent) >= persons + 89
     spending.check(rate, processes)
 
@@ -206,6 +207,6 @@ def test_a_rebuild_keeps_a_pace_of_request_units(
         with closing(open_runtime(Settings())) as runtime:
             shares = shares_of(Share(1, 1), processes)
             *_, done = walk_side_by_side(runtime, Purpose.FOLD, shares, max_rate=rate)
-    assert (done.clients, done.failed, done.done) == (persons, (), True)
+    assert (done.clients, done.failed, done.done) == (persons, {}, True)
     assert max(units for _, units in spending.spent) <= rate / processes, "more at once than a second's worth"
     spending.check(rate, processes)

@@ -146,6 +146,24 @@ def test_a_changed_rule_is_told(load: Load, world: World) -> None:
     assert check_generation(changed, world.checkpoints, world.events) is False
 
 
+def test_of_two_codes_that_start_at_once_the_first_counts(load: Load, world: World) -> None:
+    """Both saw that there was none yet; one of them was faster."""
+    first = load()
+
+    class Late:
+        """Checkpoints in which what is looked for appears only afterwards."""
+
+        create, save = world.checkpoints.create, world.checkpoints.save
+
+        def load(self, name: str) -> str | None:
+            return None if name.endswith(":fingerprint") else world.checkpoints.load(name)
+
+    check_generation(first, world.checkpoints, world.events)
+    assert check_generation(first, Late(), world.events) is False
+    with pytest.raises(FingerprintMismatchError):
+        check_generation(load("def told(", "def heard("), Late(), world.events)
+
+
 def test_a_changed_structure_is_refused(load: Load, world: World) -> None:
     """Unless the version is raised, or it is accepted."""
     check_generation(load(), world.checkpoints, world.events)
