@@ -1,59 +1,40 @@
 """Rebuild the records of an application: in this process or in several, at a pace that leaves room for others."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import closing, contextmanager
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from typing import NamedTuple
 
-from projections import Progress, Projector, Purpose, Rebuild, Share, load_progress
+from eventstore import EventStoreError
+from projections import Progress, ProjectionError, Projector, Purpose, Rebuild, Share
 
 from .pace import Pace, PacedReads
+from .problems import log_unexpected
+from .rebuild_status import progress_of
 from .runtime import Runtime, open_runtime
 from .settings import Settings
-from .workers import worker_processes
+from .workers import end_with_parent, worker_processes
+
+_log = logging.getLogger(__name__)
 
 _LOOK = 0.5  # seconds between looks at what other processes have done
 
 
-def shares_of(part: Share, workers: int) -> list[Share]:
-    """The shares of the processes that work on one machine's part."""
-    first = (part.number - 1) * workers
-    return [Share(first + number, part.of * workers) for number in range(1, workers + 1)]
+class Job(NamedTuple):
+    """What one process does: its share, and how fast it may."""
+
+    purpose: Purpose
+    share: Share
+    rate: float | None
 
 
-def note_shares(runtime: Runtime, purpose: Purpose, of: int) -> None:
-    """Keep in how many shares a walk was begun, for whoever asks how far it is."""
-    runtime.backend.checkpoints.save(_layout(runtime, purpose), str(of))
-
-
-def noted_shares(runtime: Runtime, purpose: Purpose) -> list[Share]:
-    """All shares of the walk that was begun last."""
-    of = int(runtime.backend.checkpoints.load(_layout(runtime, purpose)) or 1)
-    return [Share(number, of) for number in range(1, of + 1)]
-
-
-def progress_of(runtime: Runtime, purpose: Purpose, shares: Sequence[Share]) -> Progress:
-    """How far some shares are together; done if each is."""
-    found = [
-        load_progress(runtime.backend.checkpoints, runtime.domain.projection, purpose, share) or Progress()
-        for share in shares
-    ]
-    return Progress(
-        clients=sum(each.clients for each in found),
-        events=sum(each.events for each in found),
-        announced=sum(each.announced for each in found),
-        parked=sum(each.parked for each in found),
-        failed=tuple(client_id for each in found for client_id in each.failed),
-        done=all(each.done for each in found),
-    )
-
-
-def _layout(runtime: Runtime, purpose: Purpose) -> str:
-    return f"{runtime.domain.projection.generation}:{purpose}:shares"
-
-
-def count_clients(runtime: Runtime) -> int:
-    """How many clients there are."""
-    return sum(runtime.backend.feed.count_clients(partition) for partition in runtime.backend.feed.partitions())
+def jobs_of(purpose: Purpose, shares: Sequence[Share], max_rate: float | None) -> list[Job]:
+    """One for each share; together they keep the rate."""
+    rate = None if max_rate is None else max_rate / len(shares)
+    return [Job(purpose, share, rate) for share in shares]
 
 
 def walk(runtime: Runtime, purpose: Purpose, share: Share, *, workers: int = 8) -> Iterator[Progress]:
@@ -67,6 +48,7 @@ def walk(runtime: Runtime, purpose: Purpose, share: Share, *, workers: int = 8) 
 
     Raises:
         FingerprintMismatchError: the code changed without a new projection version.
+        OvertakenError: another version of the projection came in between.
         StoreUnavailableError: a database is out of reach; walk again.
     """
     _ = runtime.projector  # refuses code that is not the one that projected this version
@@ -86,6 +68,7 @@ def walk(runtime: Runtime, purpose: Purpose, share: Share, *, workers: int = 8) 
         backend.checkpoints,
         purpose,
         on_announced=runtime.publish_soon,
+        on_failed=lambda failed: _tell_failures(runtime, failed),
     )
     return rebuild.walk(share)
 
@@ -101,19 +84,25 @@ def walk_side_by_side(
         shares: one for each process.
         max_rate: events a second at most, on Cosmos DB request units, all processes together.
 
+    If one of them fails, the others stop after the page they are at.
+
     Raises:
         WorkerLostError: one of the processes was killed; walk again.
+        OvertakenError: another version of the projection came in between.
         StoreUnavailableError: a database is out of reach; walk again.
     """
-    rate = None if max_rate is None else max_rate / len(shares)
-    with worker_processes(len(shares)) as pool:
-        working = [pool.submit(_work, purpose, share, rate) for share in shares]
-        while wait(working, timeout=_LOOK, return_when=FIRST_EXCEPTION).not_done:
-            if any(future.done() and future.exception() for future in working):
-                break
-            yield progress_of(runtime, purpose, shares)
-        for future in working:
-            future.result()
+    stop = get_context("spawn").Event()
+    with worker_processes(len(shares), _prepare, stop) as pool:
+        try:
+            working = [pool.submit(_work, job) for job in jobs_of(purpose, shares, max_rate)]
+            while (looked := wait(working, timeout=_LOOK, return_when=FIRST_EXCEPTION)).not_done:
+                if any(future.exception() for future in looked.done):
+                    break
+                yield progress_of(runtime, purpose, shares)
+            for future in looked.done:
+                future.result()
+        finally:
+            stop.set()
     yield progress_of(runtime, purpose, shares)
 
 
@@ -132,8 +121,28 @@ def paced(settings: Settings, pace: Pace | None) -> Iterator[Runtime]:
         yield runtime
 
 
-def _work(purpose: Purpose, share: Share, rate: float | None) -> None:
-    with paced(Settings(), None if rate is None else Pace(rate)) as runtime:
+_stop: Event
+"""In a worker process: set when another one failed."""
+
+
+def _prepare(stop: Event) -> None:
+    global _stop  # noqa: PLW0603 - what is shared with the other processes can only be given when this one is made
+    _stop = stop
+    end_with_parent()
+
+
+def _work(job: Job) -> None:
+    with paced(Settings(), None if job.rate is None else Pace(job.rate)) as runtime:
         # At a pace one after the other: what several threads spend at once is only known afterwards.
-        for _ in walk(runtime, purpose, share, workers=8 if rate is None else 1):
-            pass
+        for _ in walk(runtime, job.purpose, job.share, workers=8 if job.rate is None else 1):
+            if _stop.is_set():
+                return
+
+
+def _tell_failures(runtime: Runtime, failed: Mapping[str, Exception]) -> None:
+    for client_id, error in failed.items():
+        reference = runtime.references.client(client_id)
+        if isinstance(error, EventStoreError | ProjectionError):
+            _log.warning("Client %s is left behind: %s: %s", reference, type(error).__name__, error)
+        else:
+            log_unexpected(error, client_ref=reference)

@@ -15,6 +15,7 @@ from .errors import (
     InvalidCursorError,
     InvalidEvolutionError,
     OutOfTimeError,
+    OvertakenError,
     ProjectionError,
     RuleDefinitionError,
     SchemaDefinitionError,
@@ -44,10 +45,11 @@ from .ports import (
     Served,
     StoredDocument,
 )
+from .progress import Progress, Purpose, forget_progress, load_progress
 from .projector import Projector
 from .pruning import Prunable, prunable, prune
 from .reader import AuditPage, Blame, RecordDiff, RecordReader, RecordView
-from .rebuild import Progress, Purpose, Rebuild, load_progress
+from .rebuild import Rebuild
 from .record import (
     ABSENT,
     ROOT,
@@ -137,6 +139,7 @@ __all__ = [
     "Outbox",
     "OutboxEntry",
     "Outcome",
+    "OvertakenError",
     "Parked",
     "Passed",
     "Predecessors",
@@ -185,6 +188,7 @@ __all__ = [
     "empty_record",
     "fold",
     "foreign_difference",
+    "forget_progress",
     "inherit_cursor",
     "load_progress",
     "open_projections",

@@ -8,6 +8,7 @@
     +-- StreamBehindError          the stream ends before the version asked for
     +-- OutOfTimeError             a client's history is longer than one call's time
     +-- FingerprintMismatchError   the code changed without a new projection version
+    +-- OvertakenError             another version came in between of a walk over all clients
     +-- IncompleteGenerationError  earlier generations are still needed
     +-- InvalidCursorError         an audit cursor that was not handed out for this query
     +-- UnknownClientError         no record and no event of that client
@@ -77,6 +78,21 @@ class FingerprintMismatchError(ProjectionError):
             f"The code differs from what {generation} was projected with (schema, event models, upcasters or rule "
             "names). Raise the projection's version, or accept the change with --accept-fingerprint if it cannot "
             "alter any record."
+        )
+
+
+class OvertakenError(ProjectionError):
+    """While one version of the projection walked over the clients, another one started, or began a walk of its own.
+
+    Attributes:
+        generation: whose walk was overtaken.
+    """
+
+    def __init__(self, generation: str) -> None:
+        self.generation = generation
+        super().__init__(
+            f"Newer code than {generation} was started, or another version began a rebuild, before this one was done. "
+            "Stop it, and start this one again."
         )
 
 

@@ -12,6 +12,7 @@ from eventstore import ChangeFeed, CheckpointStore
 from .errors import FingerprintMismatchError
 from .fingerprint import code_fingerprint, structure_fingerprint
 from .rules import Projection
+from .turns import take_turn
 
 _BEGINNING = ""  # of the feed, as a cursor that is kept
 
@@ -46,7 +47,8 @@ def check_generation(
 ) -> bool:
     """Compare the running code with the code that first projected this version; to be called before it folds anything.
 
-    If none did, the generation is born: it is remembered, and so is where its sweep starts.
+    If none did, the generation is born: it is remembered, and so is where its sweep starts. Of several that start at once
+    the first counts.
 
     Args:
         projection: what is about to be projected.
@@ -66,10 +68,11 @@ def check_generation(
     if stored is None:
         for partition in feed.partitions():
             inherit_cursor(projection, checkpoints, partition)
-    if stored is None or accept:
-        if stored != running:
-            checkpoints.save(name, running)
-        return False
+        stored = checkpoints.create(name, running)
+    if accept and stored != running:
+        checkpoints.save(name, running)
+        stored = running
     if stored.split()[0] != running.split(maxsplit=1)[0]:
         raise FingerprintMismatchError(projection.generation)
+    take_turn(projection, checkpoints)
     return stored != running

@@ -162,6 +162,8 @@ class Projector:
         deadline, progressed = self._clock() + self._budget, False
         for _ in range(_ROUNDS):
             record = loaded[client_id].record or empty_record(client_id)
+            if self._speaks_for(loaded[client_id]):
+                target = target._replace(silent_until=None)
             if target.refold:
                 record = empty_record(client_id)
                 at_least = max(target.at_least, self._events.head(client_id).version)
@@ -169,8 +171,6 @@ class Projector:
                 at_least = max(target.at_least, record.parked.waiting_for if record.parked else 0)
                 reached = 0 < at_least <= record.version and record.parked is None
                 if reached and not _contradicts(record, target.known):
-                    return None
-                if target.silent_until is not None and self._is_spoken_for(loaded[client_id], target.silent_until):
                     return None
             steps = self._steps(record, target, at_least)
             while step := next(steps, None):
@@ -273,11 +273,9 @@ class Projector:
                 raise HistoryForkedError(record.client_id, record.version)
         yield from stream
 
-    def _is_spoken_for(self, loaded: Loaded, silent_until: int) -> bool:
-        record, announced = loaded.record, loaded.announced
-        if announced is not None and announced.projection_version == self.projection.version:
-            return True
-        return record is not None and record.parked is not None and record.parked.waiting_for > silent_until
+    def _speaks_for(self, loaded: Loaded) -> bool:
+        """Whether this version announced last: then it owes the world whatever it folds."""
+        return loaded.announced is not None and loaded.announced.projection_version == self.projection.version
 
     def _commit(self, loaded: Loaded, step: _Step, *, silent: bool) -> Commit:
         if step.folded is None:

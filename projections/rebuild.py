@@ -3,83 +3,45 @@
 Walking says nothing to the world: the next event of a client announces what the new rules made different. Who wants that
 at once asks for it; and who goes back to older code has to take announcing back, since newer code spoke last.
 
-A walk folds a client up to where earlier generations are. What comes after, the world was not told yet; it is left to the
-sweep, which starts where theirs was and announces it.
+A walk folds a client up to where the world was told of it. What comes after is left to the sweep, which starts where that
+of earlier generations was and announces it. Only for clients that the running generation speaks for already nobody else
+would tell what it missed: these are brought to where the others are, aloud.
 """
 
-import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, NamedTuple
 
-from eventstore import CheckpointStore, ClientDirectory, ClientPage, StoreRefusedError
+from eventstore import CheckpointStore, ClientDirectory, ClientPage, EventStoreError, StoreRefusedError
 
 from .announcing import announce
-from .errors import OutOfTimeError
+from .errors import CommitConflictError, OutOfTimeError, OvertakenError, ProjectionError
 from .fold import Failure, Folded, model_of
 from .generation import inherit_cursor
 from .parking import is_stuck
 from .ports import Commit, Loaded, Predecessors, ProjectionStore
+from .progress import Progress, Purpose, load_progress, save_progress
 from .projector import Projector
 from .refold import PORTION
-from .rules import Projection
 from .share import Part, Share
 from .target import Outcome, Target
+from .turns import present_turn, take_turn
 
 _PAGE = 100  # clients of one stored progress
 _LISTED = 10_000  # clients listed at most to find so many
 _LEFT_BEHIND = 1000  # clients that may fail before a walk stops; their ids are in the stored progress
 _TOGETHER = 250  # events of one transaction: what somebody else's commit may have to wait for
 _TRIES = 3
-
-
-class Purpose(StrEnum):
-    """What a walk over all clients is for."""
-
-    FOLD = "rebuild"
-    PUBLISH_DIFFERENCES = "publish-differences"
-    TAKE_OVER = "take-over"
-
-
-class Progress(NamedTuple):
-    """How far a walk got.
-
-    Attributes:
-        clients: how many it brought there, or found there.
-        events: how many events these have.
-        announced: clients of which something was announced.
-        parked: clients that do not go on.
-        failed: clients that something kept from getting there; the next walk begins with them.
-        cursors: by partition of the directory, where to go on; None at its end.
-        done: whether it is at the end, and nobody failed.
-    """
-
-    clients: int = 0
-    events: int = 0
-    announced: int = 0
-    parked: int = 0
-    failed: tuple[str, ...] = ()
-    cursors: Mapping[str, str | None] = {}
-    done: bool = False
-
-
-def load_progress(
-    checkpoints: CheckpointStore, projection: Projection[Any], purpose: Purpose, share: Share
-) -> Progress | None:
-    """How far a walk got, None if it never began."""
-    stored = checkpoints.load(_name(projection, purpose, share))
-    if stored is None:
-        return None
-    progress = Progress(**json.loads(stored))
-    return progress._replace(failed=tuple(progress.failed))
+_ROUNDS = 20  # lost commits before giving up; each means that somebody else made progress
+_WHY = 200  # characters of a reason that is kept
 
 
 class Rebuild:
     """Walks over the clients of a share.
 
     What it does is stored page by page, so that a walk that was killed goes on with the page it was at, whose clients go
-    on with the commit they were at. One that is done begins again. Clients that fail are left behind and taken up first by
-    the next walk; one that leaves a thousand behind stops, since what keeps them will keep others.
+    on with the commit they were at. One that is done begins again, and so does one that another generation came in between
+    of. Clients that fail are left behind and taken up first by the next walk; one that leaves a thousand behind stops,
+    since what keeps them will keep others.
 
     Args:
         projector: of the running generation.
@@ -88,7 +50,8 @@ class Rebuild:
         directory: all clients.
         checkpoints: where progress is kept.
         purpose: what to do with each client.
-        on_announced: called with the ids of clients that got an outbox entry.
+        on_announced: called with the ids of clients of which the walk itself announced something.
+        on_failed: called with what kept clients from getting there, by their ids, when they are left behind.
     """
 
     def __init__(
@@ -101,6 +64,7 @@ class Rebuild:
         purpose: Purpose = Purpose.FOLD,
         *,
         on_announced: Callable[[Sequence[str]], None] = lambda _: None,
+        on_failed: Callable[[Mapping[str, Exception]], None] = lambda _: None,
     ) -> None:
         self._projector = projector
         self._store = store
@@ -109,14 +73,17 @@ class Rebuild:
         self._checkpoints = checkpoints
         self._purpose = purpose
         self._on_announced = on_announced
+        self._on_failed = on_failed
 
     def walk(self, share: Share = Share(1, 1)) -> Iterator[Progress]:  # noqa: B008 - immutable
         """Work through a share; gives the progress after each page, once it is stored.
 
         Raises:
+            OvertakenError: another version of the projection came in between; walk again without it.
             StoreUnavailableError: a database is out of reach; walk again.
         """
         projection = self._projector.projection
+        turn = take_turn(projection, self._checkpoints, from_newer=True)
         progress = load_progress(self._checkpoints, projection, self._purpose, share)
         if progress is None or progress.done:
             progress = Progress()
@@ -124,17 +91,19 @@ class Rebuild:
         for part in parts:
             # Before any client is folded: what earlier generations pass from here on, the sweep of this one passes, too.
             inherit_cursor(projection, self._checkpoints, part.partition)
-        name = _name(projection, self._purpose, share)
         for reached in self._steps(parts, progress):
-            self._checkpoints.save(name, json.dumps(reached._asdict()))
+            if present_turn(projection, self._checkpoints) != turn:
+                raise OvertakenError(projection.generation)
+            save_progress(self._checkpoints, projection, self._purpose, share, reached, turn)
             yield reached
 
     def _steps(self, parts: Sequence[Part], progress: Progress) -> Iterator[Progress]:
         """The progress after each page: first the clients that failed before, then the others."""
-        before = progress.failed
+        before = list(progress.failed)
         for start in range(0, len(before), _PAGE):
             again = before[start : start + _PAGE]
-            progress = self._take(again, progress._replace(failed=progress.failed[len(again) :]))
+            others = {client_id: why for client_id, why in progress.failed.items() if client_id not in again}
+            progress = self._take(again, progress._replace(failed=others))
             yield progress
         for part in parts:
             cursor = progress.cursors.get(part.partition)
@@ -154,29 +123,43 @@ class Rebuild:
 
     def _take(self, client_ids: Sequence[str], progress: Progress) -> Progress:
         """Bring a page of clients to where they have to be, then announce what has to be."""
-        targets = self._targets(client_ids)
-        progress = progress._replace(clients=progress.clients + len(client_ids) - len(targets))
+        outcomes, announced = self._catch_up(self._targets(client_ids))
+        failed = {each: outcome.error for each, outcome in outcomes.items() if outcome.error is not None}
+        if self._purpose is not Purpose.FOLD:
+            told, untold = self._announce([each for each in client_ids if each not in failed])
+            failed |= untold
+            announced |= set(told)
+            if told:
+                self._on_announced(told)
+        if failed:
+            self._on_failed(failed)
+        there = [outcome.record for client_id, outcome in outcomes.items() if client_id not in failed]
+        return progress._replace(
+            clients=progress.clients + len(client_ids) - len(failed),
+            events=progress.events + sum(record.version for record in there),
+            announced=progress.announced + len(announced),
+            parked=progress.parked + sum(map(is_stuck, there)),
+            failed={**progress.failed, **{client_id: _why(error) for client_id, error in failed.items()}},
+        )
+
+    def _catch_up(self, targets: Mapping[str, Target]) -> tuple[dict[str, Outcome], set[str]]:
+        """Bring clients to their targets, some of them aloud: what became of each, and of whom something was announced."""
+        outcomes: dict[str, Outcome] = {}
+        announced: set[str] = set()
+        left = dict(targets)
         for _ in range(_TRIES):
-            outcomes: dict[str, Outcome] = {}
-            for batch in self._batches(targets):
-                outcomes |= self._projector.catch_up_all(batch)
-            while late := [each for each, outcome in outcomes.items() if isinstance(outcome.error, OutOfTimeError)]:
-                outcomes |= self._projector.catch_up_all({client_id: targets[client_id] for client_id in late})
-            for client_id, outcome in outcomes.items():
-                if outcome.error is None:
-                    del targets[client_id]
-                    progress = progress._replace(
-                        clients=progress.clients + 1,
-                        events=progress.events + outcome.record.version,
-                        parked=progress.parked + is_stuck(outcome.record),
-                    )
-            if not targets:
+            batches = deque(self._batches(left))
+            while batches:
+                batch = batches.popleft()
+                done = self._projector.catch_up_all(batch)
+                outcomes |= done
+                announced |= {client_id for client_id, outcome in done.items() if outcome.announced}
+                if late := {each: batch[each] for each in batch if isinstance(done[each].error, OutOfTimeError)}:
+                    batches.append(late)  # they got further; no try is used up
+            left = {client_id: left[client_id] for client_id in left if outcomes[client_id].error is not None}
+            if not left:
                 break
-        there = [each for each in client_ids if each not in targets]
-        announced = [] if self._purpose is Purpose.FOLD else self._announce(there)
-        if announced:
-            self._on_announced(announced)
-        return progress._replace(announced=progress.announced + len(announced), failed=(*progress.failed, *targets))
+        return outcomes, announced
 
     def _batches(self, targets: Mapping[str, Target]) -> Iterator[dict[str, Target]]:
         """Targets to be committed together: where clients share a transaction, everybody else waits while it is written."""
@@ -200,21 +183,25 @@ class Rebuild:
             client_id: Target(so_far.waiting_for, silent_until=so_far.version) for client_id, so_far in passed.items()
         }
 
-    def _announce(self, client_ids: Sequence[str]) -> list[str]:
-        announced = []
+    def _announce(self, client_ids: Sequence[str]) -> tuple[list[str], dict[str, Exception]]:
+        """Tell what differs: of whom something was announced, and what kept others from it."""
+        announced: list[str] = []
+        failed: dict[str, Exception] = {}
         waiting = list(client_ids)
-        while waiting:
+        for _ in range(_ROUNDS):
+            if not waiting:
+                break
             loaded = self._store.load(waiting)
             commits = {each: commit for each in waiting if (commit := self._announcement(loaded[each])) is not None}
-            results = dict(zip(commits, self._store.commit(list(commits.values())), strict=True))
-            waiting = [client_id for client_id, result in results.items() if result is None]  # somebody was faster
-            announced += [
-                client_id
-                for client_id, result in results.items()
-                if commits[client_id].outbox is not None and result is not None
-                if not isinstance(result, StoreRefusedError)
-            ]
-        return announced
+            waiting = []
+            for client_id, made in zip(commits, self._store.commit(list(commits.values())), strict=True):
+                if made is None:
+                    waiting.append(client_id)  # somebody was faster
+                elif isinstance(made, StoreRefusedError):
+                    failed[client_id] = made
+                elif commits[client_id].outbox is not None:
+                    announced.append(client_id)
+        return announced, failed | {each: CommitConflictError(each, _ROUNDS) for each in waiting}
 
     def _announcement(self, loaded: Loaded) -> Commit | None:
         """The commit that tells the world what differs; None if there is nothing to write."""
@@ -232,5 +219,7 @@ class Rebuild:
         return None if before == loaded.announced else Commit(loaded, record, announced=before)
 
 
-def _name(projection: Projection[Any], purpose: Purpose, share: Share) -> str:
-    return f"{projection.generation}:{purpose}:{share.number}of{share.of}"
+def _why(error: Exception) -> str:
+    """What kept a client from getting there; of what nobody foresaw only the kind, since its text may quote values."""
+    kind = type(error).__name__
+    return f"{kind}: {error}"[:_WHY] if isinstance(error, EventStoreError | ProjectionError) else kind

@@ -1,6 +1,7 @@
 """What earlier generations of a projection left in the SQLite file `projections.db`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import orjson
@@ -21,6 +22,14 @@ _PASSED = f"""
         ), 0)
     FROM records r WHERE {_THESE}
 """
+_ITS = "generation = :generation AND client_id = :client"
+_REMOVE_ENTRIES = f"""
+    DELETE FROM audit WHERE {_ITS} AND version IN (
+        SELECT version FROM audit WHERE {_ITS} ORDER BY version DESC LIMIT :limit
+    )
+"""
+_REMOVE_RECORD = f"DELETE FROM records WHERE {_ITS} AND :limit > 0"
+_TOGETHER = 1000  # documents of one transaction: what somebody else's commit may have to wait for
 _OWNERS = f"""
     SELECT client_id FROM records WHERE {_THERE} AND client_id > :after
     UNION SELECT client_id FROM audit WHERE :audit AND {_THERE} AND client_id > :after AND version = 1
@@ -60,14 +69,20 @@ class SqlitePredecessors:
         return [client_id for (client_id,) in rows]
 
     def remove(self, client_ids: Sequence[str], *, audit: bool) -> int:
-        """See `Predecessors.remove`: one transaction."""
-        named = self._named(clients=orjson.dumps(client_ids).decode())
+        """See `Predecessors.remove`: a transaction for each 1000 documents, the records of a client after its audit."""
+        statements = [_REMOVE_ENTRIES, _REMOVE_RECORD] if audit else [_REMOVE_RECORD]
 
         def remove(connection: Any) -> int:
-            tables = ["records", *(["audit"] if audit else [])]
-            return sum(connection.execute(f"DELETE FROM {table} WHERE {_THESE}", named).rowcount for table in tables)
+            removed = 0
+            for client_id, generation, statement in product(client_ids, self._projection.predecessors, statements):
+                named = {"client": client_id, "generation": generation, "limit": _TOGETHER - removed}
+                removed += connection.execute(statement, named).rowcount
+            return removed
 
-        return self._database.write(remove)
+        total = 0
+        while removed := self._database.write(remove):
+            total += removed
+        return total
 
     def _named(self, **parameters: Any) -> dict[str, Any]:
         return {"generations": self._generations, **parameters}

@@ -17,8 +17,8 @@ class Target(NamedTuple):
         retry: fold again even if the client is parked by the same code.
         refold: start again from the first event, in place.
         silent_until: fold up to this version and announce nothing, where `at_least` is what the client waits for beyond
-            it, if that is higher. A client that this version of the projection has spoken for, or that waits for more,
-            is left to those who announce: they would take what was folded silently for told.
+            it, if that is higher. A client for which this version of the projection spoke last is brought to `at_least`, and
+            what that makes different is announced: nobody else would tell it.
     """
 
     at_least: int

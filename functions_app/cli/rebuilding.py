@@ -2,22 +2,38 @@
 
 import re
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from functions_app.rebuilding import (
+from functions_app.rebuild_status import (
     count_clients,
-    note_shares,
-    noted_shares,
+    note_start,
     progress_of,
     shares_of,
-    walk,
-    walk_side_by_side,
+    status_of,
+    unfinished,
 )
-from projections import Progress, Purpose, Share, prunable, prune
+from functions_app.rebuilding import walk, walk_side_by_side
+from functions_app.runtime import Runtime
+from projections import Progress, Purpose, Share, forget_progress, prunable, prune
 
-from .output import ATTENTION, AsJson, Yes, command, console, dry_run, errors, opened, opened_for, print_json, progress
+from .output import (
+    ATTENTION,
+    AsJson,
+    Yes,
+    command,
+    console,
+    dry_run,
+    errors,
+    opened,
+    opened_for,
+    print_json,
+    print_table,
+    progress,
+)
+
+_FAILURES_SHOWN = 10
 
 app = typer.Typer()
 
@@ -47,45 +63,112 @@ def rebuild(
 ) -> None:
     """Fold every client by the rules of a new version; goes on where it was interrupted. Ends with 3 if clients are left.
 
-    Those that failed are taken up first by the next call. Announces nothing unless asked to. With several workers or
-    shards, use the same numbers when going on.
+    Those that failed are taken up first by the next call. Announces nothing unless asked to. When going on, use the same
+    number of shards, and on the same machine the same number of workers.
     """
     if publish_differences + take_over + prune_older > 1:
         raise typer.BadParameter("one of --publish-differences, --take-over and --prune")
-    if prune_older or with_audit:
+    if with_audit and not prune_older:
+        raise typer.BadParameter("--with-audit goes with --prune only")
+    if status and prune_older:
+        raise typer.BadParameter("--status does not go with --prune, which shows what it would do without --yes")
+    if prune_older:
         _prune(audit=with_audit, yes=yes, as_json=as_json)
         return
     purpose = Purpose.PUBLISH_DIFFERENCES if publish_differences else Purpose.TAKE_OVER if take_over else Purpose.FOLD
-    shares = shares_of(_part(shard), workers)
-    if not status and purpose is not Purpose.FOLD and not yes:
+    part = _part(shard)
+    if status:
+        _show_status(opened(), purpose, as_json=as_json)
+        return
+    if purpose is not Purpose.FOLD and not yes:
         dry_run("what differs from what was announced is announced, client by client")
         return
-    runtime = opened() if status else opened_for(f"rebuild {purpose}")
+    runtime = opened_for(f"rebuild {purpose}")
+    found = _walk(runtime, purpose, part, workers, max_rate)
     generation = runtime.domain.projection.generation
-    if status:
-        shares = noted_shares(runtime, purpose)
-    else:
-        note_shares(runtime, purpose, shares[0].of)
-        walking = (
-            walk(runtime, purpose, shares[0])
-            if workers == 1 and max_rate is None
-            else walk_side_by_side(runtime, purpose, shares, max_rate=max_rate)
-        )
-        started, before = monotonic(), progress_of(runtime, purpose, shares)
-        if before.done:
-            before = Progress()
-        with progress() as bar:
-            task = bar.add_task(generation, total=count_clients(runtime) // _part(shard).of, completed=before.clients)
-            for done in walking:
-                rate = max(done.events - before.events, 0) / max(monotonic() - started, 0.001)
-                bar.update(task, completed=done.clients, description=f"{generation}, {rate:,.0f} events/s")
-    found = progress_of(runtime, purpose, shares)
-    told = {**found._asdict(), "failed": len(found.failed)}
-    del told["cursors"]
     if as_json:
-        print_json({"generation": generation, "purpose": purpose, **told})
+        print_json({"generation": generation, "purpose": purpose, **_document(found)})
     else:
-        console.print(f"{generation}: " + ", ".join(f"{name} {value}" for name, value in told.items()), markup=False)
+        _print(generation, found)
+    _end(found)
+
+
+def _walk(runtime: Runtime, purpose: Purpose, part: Share, workers: int, max_rate: float | None) -> Progress:
+    """Do a machine's part, or what is left of it, with a bar that shows how far it is."""
+    shares, checkpoints = shares_of(part, workers), runtime.backend.checkpoints
+    left = unfinished(runtime, purpose, shares)
+    if not left:
+        for share in shares:
+            forget_progress(checkpoints, runtime.domain.projection, purpose, share)
+        left = shares
+    note_start(runtime, purpose, part, workers)
+    before = progress_of(runtime, purpose, shares)
+    if before.clients:
+        errors.print(f"Goes on after {before.clients} clients.")
+    walking = (
+        walk(runtime, purpose, left[0])
+        if workers == 1 and max_rate is None
+        else walk_side_by_side(runtime, purpose, left, max_rate=max_rate)
+    )
+    generation, started = runtime.domain.projection.generation, monotonic()
+    with progress() as bar:
+        task = bar.add_task(generation, total=count_clients(runtime) // part.of, completed=before.clients)
+        for _ in walking:
+            done = progress_of(runtime, purpose, shares)
+            rate = max(done.events - before.events, 0) / max(monotonic() - started, 0.001)
+            bar.update(task, completed=done.clients, description=f"{generation}, {rate:,.0f} events/s")
+    return progress_of(runtime, purpose, shares)
+
+
+def _show_status(runtime: Runtime, purpose: Purpose, *, as_json: bool) -> None:
+    generation, status = runtime.domain.projection.generation, status_of(runtime, purpose)
+    if status is None:
+        if as_json:
+            print_json({"generation": generation, "purpose": purpose, "begun": False})
+        else:
+            console.print(f"{generation}: no walk was begun, or not since another version was started", markup=False)
+        return
+    shares = [
+        {
+            "share": f"{share.number}/{share.of}",
+            "clients": found.clients if found else 0,
+            "failed": len(found.failed) if found else 0,
+            "begun": found is not None,
+            "done": found is not None and found.done,
+        }
+        for share, found in status.shares
+    ]
+    if as_json:
+        told = {"begun": True, "total": status.total, **_document(status.progress), "seconds_left": status.seconds_left}
+        print_json({"generation": generation, "purpose": purpose, **told, "shares": shares})
+    else:
+        _print(generation, status.progress, total=status.total)
+        if status.seconds_left is not None:
+            console.print(f"at the speed so far about {status.seconds_left:,.0f} s are left")
+        if len(shares) > 1:
+            print_table("Shares", list(shares[0]), [list(share.values()) for share in shares])
+    _end(status.progress)
+
+
+def _document(found: Progress) -> dict[str, Any]:
+    failures = [{"client_id": client_id, "why": why} for client_id, why in found.failed.items()]
+    counted = {"clients": found.clients, "events": found.events, "announced": found.announced, "parked": found.parked}
+    return {**counted, "failed": len(failures), "done": found.done, "failures": failures[:_FAILURES_SHOWN]}
+
+
+def _print(generation: str, found: Progress, *, total: int | None = None) -> None:
+    document = _document(found)
+    failures = document.pop("failures")
+    if total is not None:
+        document["clients"] = f"{found.clients} of {total}"
+    console.print(f"{generation}: " + ", ".join(f"{name} {value}" for name, value in document.items()), markup=False)
+    if failures:
+        print_table("Failed", ["client", "why"], [list(failure.values()) for failure in failures])
+    if len(found.failed) > len(failures):
+        console.print(f"and {len(found.failed) - len(failures)} more")
+
+
+def _end(found: Progress) -> None:
     if found.parked or not found.done:
         raise typer.Exit(ATTENTION)
 
@@ -93,7 +176,9 @@ def rebuild(
 def _prune(*, audit: bool, yes: bool, as_json: bool) -> None:
     runtime = opened_for("rebuild --prune" + " --with-audit" * audit) if yes else opened()
     store, predecessors = runtime.backend.projections, runtime.backend.predecessors
-    if not yes:
+    if yes:
+        _ = runtime.projector  # refuses code that is not the one that projected this version
+    else:
         found = prunable(store, predecessors, audit=audit)
         if as_json:
             print_json(found._asdict())
