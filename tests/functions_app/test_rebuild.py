@@ -7,19 +7,21 @@ from typing import Any
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from functions_app.cli import app
 from functions_app.embedded import open_embedded
-from functions_app.rebuild_status import note_start, progress_of, shares_of, status_of, unfinished
-from functions_app.rebuilding import walk
+from functions_app.rebuild_status import note_start, progress_of, unfinished
 from functions_app.runtime import Runtime
 from functions_app.settings import Settings
-from projections import Projector, Purpose, Rebuild, Share
+from projections import Progress, Purpose, Share, forget_progress
+from projections.progress import save_progress
 from tests.support.command_line import CommandLine
-from tests.support.contended import Contended
 from tests.support.newer import domain as newer
 from tests.support.waiting import PATIENCE, wait_until
 
 PEOPLE = 130
+ALL = Share(1, 1)
 NEWER = {"CLIENT_FLOW_DOMAIN": "tests.support.newer:domain"}
 LETHAL = {"CLIENT_FLOW_DOMAIN": "tests.support.lethal:domain"}
 
@@ -48,11 +50,10 @@ def email(cli: CommandLine, person: int) -> Any:
     return cli.json("view", person)["record"]["contact"]["email"]
 
 
-def so_far(data: Path) -> int:
-    """How many clients a walk has done."""
-    with closing(Runtime(newer, Settings({}), open_embedded(data, newer))) as runtime:
-        status = status_of(runtime, Purpose.FOLD)
-    return 0 if status is None else status.progress.clients
+def how_far(cli: CommandLine) -> int:
+    """Clients that a walk that is under way has done."""
+    status = orjson.loads(CliRunner().invoke(app, ["rebuild", "--status", "--json"], env=cli.environment).stdout)
+    return int(status.get("clients", 0))
 
 
 def told(runtime: Runtime, client_id: str) -> list[Any]:
@@ -68,6 +69,8 @@ def told(runtime: Runtime, client_id: str) -> list[Any]:
 def test_a_rebuild_brings_the_new_rules_to_everybody(data: Path, workers: int) -> None:
     """Reads work before, old code reads its own, and progress can be asked for."""
     old, new = CommandLine(data), CommandLine(data, NEWER)
+    assert new("rebuild", "--status").stdout.startswith("people.v2: no walk was begun")
+    assert new.json("rebuild", "--status")["begun"] is False
     assert email(new, 3) == "p3@x.example"
     done = new.run("rebuild", "--workers", workers, "--json")
     assert done.returncode == 0, done.stderr
@@ -79,8 +82,8 @@ def test_a_rebuild_brings_the_new_rules_to_everybody(data: Path, workers: int) -
         "announced": 0,
         "parked": 0,
         "failed": 0,
-        "done": True,
         "failures": [],
+        "done": True,
     }
     assert {email(new, person) for person in (1, PEOPLE)} == {"P1@X.EXAMPLE", f"P{PEOPLE}@X.EXAMPLE"}
     assert email(old, 1) == "p1@x.example"
@@ -109,7 +112,7 @@ def test_a_killed_rebuild_goes_on(data: Path) -> None:
     """After SIGKILL, what was stored is not done again, and everybody gets there."""
     new = CommandLine(data, NEWER)
     process = new.start("rebuild", "--max-rate", 25)
-    wait_until("a page is done", lambda: so_far(data) > 0)
+    wait_until("a page is done", lambda: how_far(new) > 0)
     process.send_signal(SIGKILL)
     process.communicate()
     before = new.json("rebuild", "--status", code=3)
@@ -119,81 +122,30 @@ def test_a_killed_rebuild_goes_on(data: Path) -> None:
 
 
 def test_who_was_left_behind_is_done_by_the_next_call(data: Path) -> None:
-    """It says who and why, and does only those again."""
+    """Shown with the reason; only they are done again."""
     new = CommandLine(data, NEWER)
     with closing(Runtime(newer, Settings({}), open_embedded(data, newer))) as runtime:
-        note_start(runtime, Purpose.FOLD, Share(1, 1), 1)
-        store, backend = Contended(runtime.backend.projections), runtime.backend
-        store.contended = ("3", "7")
-        projector = Projector(newer.projection, backend.events, store)
-        list(Rebuild(projector, store, backend.predecessors, backend.feed, backend.checkpoints).walk())
+        _ = runtime.projector
+        noted = dict.fromkeys(["3", "7"], "CommitConflictError: Lost 20 rounds.")
+        left = Progress(clients=PEOPLE - 2, failed=noted, cursors={"all": None})
+        note_start(runtime, Purpose.FOLD, ALL, 1)
+        save_progress(runtime.backend.checkpoints, newer.projection, Purpose.FOLD, ALL, left, "1 2")
     shown = new.json("rebuild", "--status", code=3)
-    assert (shown["total"], shown["clients"], shown["failed"], shown["done"]) == (PEOPLE, PEOPLE - 2, 2, False)
-    assert [failure["client_id"] for failure in shown["failures"]] == ["3", "7"]
-    assert all(failure["why"].startswith("CommitConflictError") for failure in shown["failures"])
-    assert "CommitConflictError" in new("rebuild", "--status", code=3).stdout
+    assert (shown["failed"], shown["done"], shown["total"]) == (2, False, PEOPLE)
+    assert shown["failures"] == [{"client_id": client_id, "why": why} for client_id, why in noted.items()]
+    text = new("rebuild", "--status", code=3).stdout
+    assert f"clients {PEOPLE - 2} of {PEOPLE}" in text
+    assert "Lost 20 rounds" in text
     done = new.json("rebuild")
     assert (done["clients"], done["failed"], done["done"]) == (PEOPLE, 0, True)
-    assert [email(new, person) for person in (3, 4, 7)] == ["P3@X.EXAMPLE", "P4@X.EXAMPLE", "P7@X.EXAMPLE"]
-
-
-def test_a_status_of_nothing(data: Path) -> None:
-    """A version that needed no rebuild, or whose walk was finished, needs nobody."""
-    new = CommandLine(data, NEWER)
-    assert new.json("rebuild", "--status")["begun"] is False
-    assert "no walk was begun" in new("rebuild", "--status").stdout
-    new("rebuild", "--workers", 2)
-    status = new.json("rebuild", "--status")
-    assert (status["begun"], status["done"], status["total"], status["clients"]) == (True, True, PEOPLE, PEOPLE)
-    assert [(share["share"], share["done"]) for share in status["shares"]] == [("1/2", True), ("2/2", True)]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--publish-differences", "--with-audit"],
-        ["--status", "--prune"],
-        ["--status", "--with-audit"],
-        ["--with-audit"],
-    ],
-)
-def test_options_that_do_not_go_together(data: Path, options: list[str]) -> None:
-    """Nothing is done rather than something else than what was asked."""
-    new = CommandLine(data, NEWER)
-    new("rebuild")
-    assert "goes with --prune only" in (said := new("rebuild", *options, "--yes", code=2).stderr) or "--status" in said
-    assert new.json("rebuild", "--prune")["clients"] == PEOPLE
-
-
-def test_machines_with_different_numbers_of_workers(data: Path) -> None:
-    """A machine's part is a stretch of all clients, and its workers' shares are stretches of that: nobody is missed."""
-    new = CommandLine(data, NEWER)
-    first = new.json("rebuild", "--shard", "1/2", "--workers", 2)
-    second = new.json("rebuild", "--shard", "2/2", "--workers", 1)
-    assert first["clients"] + second["clients"] == PEOPLE
-    status = new.json("rebuild", "--status")
-    assert (status["clients"], status["done"]) == (PEOPLE, True)
-    assert [share["share"] for share in status["shares"]] == ["1/4", "2/4", "2/2"]
-    assert new.json("rebuild", "--prune")["incomplete"] == 0
-
-
-def test_a_part_that_is_done_is_not_done_again_while_others_go_on(data: Path) -> None:
-    """What was interrupted goes on; only once all shares of a part are done, the next call begins again."""
-    new = CommandLine(data, NEWER)
-    with closing(Runtime(newer, Settings({}), open_embedded(data, newer))) as runtime:
-        list(walk(runtime, Purpose.FOLD, Share(1, 2)))
-        done = progress_of(runtime, Purpose.FOLD, [Share(1, 2)])
-        assert [*unfinished(runtime, Purpose.FOLD, shares_of(Share(1, 1), 2))] == [Share(2, 2)]
-    whole = new.json("rebuild", "--workers", 2)
-    assert (done.done, whole["clients"], whole["events"]) == (True, PEOPLE, PEOPLE)
-    assert new.json("rebuild", "--workers", 2)["clients"] == PEOPLE
+    assert [email(new, person) for person in (3, 4, 7)] == ["P3@X.EXAMPLE", "p4@x.example", "P7@X.EXAMPLE"]
 
 
 def test_workers_end_with_the_one_who_started_them(data: Path) -> None:
     """After SIGKILL of the command, nobody goes on walking behind the back of the next one."""
     new = CommandLine(data, NEWER)
     process = new.start("rebuild", "--workers", 2, "--max-rate", 50)
-    wait_until("a page is done", lambda: so_far(data) > 0)
+    wait_until("a page is done", lambda: how_far(new) > 0)
     process.send_signal(SIGKILL)
     process.communicate(timeout=PATIENCE)  # ends when the last process that holds the output has ended
     assert 0 < new.json("rebuild", "--status", code=3)["clients"] < PEOPLE
@@ -245,6 +197,45 @@ def test_the_status_is_that_of_the_walk_that_was_begun(data: Path) -> None:
     new("rebuild", "--shard", "1/2", "--workers", 2)
     shown = new.json("rebuild", "--status", code=3)
     assert (0 < shown["clients"] < PEOPLE, shown["done"]) == (True, False)
-    new("rebuild", "--shard", "2/2", "--workers", 2)
+    assert [(each["share"], each["begun"]) for each in shown["shares"]] == [
+        ("1/4", True),
+        ("2/4", True),
+        ("2/2", False),
+    ]
+    new("rebuild", "--shard", "2/2")
     shown = new.json("rebuild", "--status")
-    assert (shown["clients"], shown["done"]) == (PEOPLE, True)
+    assert (shown["clients"], shown["total"], shown["done"]) == (PEOPLE, PEOPLE, True)
+    assert {email(new, person) for person in range(1, PEOPLE + 1)} == {f"P{n}@X.EXAMPLE" for n in range(1, PEOPLE + 1)}
+
+
+def test_a_share_that_is_done_is_not_done_again_with_the_others(data: Path) -> None:
+    """A call goes on where the one before was interrupted; only if nothing was left it begins again."""
+    new = CommandLine(data, NEWER)
+    new("rebuild", "--workers", 2)
+    shares = [Share(1, 2), Share(2, 2)]
+    with closing(Runtime(newer, Settings({}), open_embedded(data, newer))) as runtime:
+        assert unfinished(runtime, Purpose.FOLD, shares) == []
+        forget_progress(runtime.backend.checkpoints, newer.projection, Purpose.FOLD, shares[1])
+        assert unfinished(runtime, Purpose.FOLD, shares) == shares[1:]
+        before = progress_of(runtime, Purpose.FOLD, shares[:1]).clients
+    going_on = new("rebuild", "--workers", 2)
+    assert f"Goes on after {before} clients" in going_on.stderr
+    assert "Goes on" not in new("rebuild", "--workers", 2).stderr
+    assert new.json("rebuild", "--status")["clients"] == PEOPLE
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--publish-differences", "--with-audit", "--yes"], "--with-audit"),
+        (["--status", "--prune", "--yes"], "--prune"),
+        (["--status", "--with-audit", "--yes"], "--with-audit"),
+        (["--take-over", "--prune", "--yes"], "--take-over"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(data: Path, options: list[str], named: str) -> None:
+    """Above all nothing is removed that nobody asked to remove."""
+    new = CommandLine(data, NEWER)
+    new("rebuild")
+    assert named in new("rebuild", *options, code=2).stderr
+    assert email(CommandLine(data), 7) == "p7@x.example"

@@ -1,13 +1,22 @@
 import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
 
-from projections import FingerprintMismatchError, Projection, check_generation, code_fingerprint, structure_fingerprint
+from eventstore import SqliteCheckpointStore
+from projections import (
+    FingerprintMismatchError,
+    Projection,
+    check_generation,
+    code_fingerprint,
+    open_projections,
+    structure_fingerprint,
+)
 from tests.support.clients import clients
 from tests.support.projecting import World
 
@@ -174,6 +183,24 @@ def test_a_changed_structure_is_refused(load: Load, world: World) -> None:
     check_generation(load("version=1)\n\n@clients", "version=2)\n\n@clients"), world.checkpoints, world.events)
     check_generation(changed, world.checkpoints, world.events, accept=True)
     assert check_generation(changed, world.checkpoints, world.events) is False
+
+
+def test_of_two_that_start_a_version_at_once_the_first_counts(load: Load, world: World) -> None:
+    """The second looked before the first had stored its fingerprint."""
+    first, second = load(), load("def told(", "def heard(")
+
+    class Late(SqliteCheckpointStore):
+        """Sees nothing of what others stored, until it stores something itself."""
+
+        def load(self, name: str) -> str | None:
+            if name.endswith(":fingerprint"):
+                check_generation(first, world.checkpoints, world.events)
+                return None
+            return super().load(name)
+
+    with closing(open_projections(world.directory)) as database, pytest.raises(FingerprintMismatchError):
+        check_generation(second, Late(database), world.events)
+    assert check_generation(first, world.checkpoints, world.events) is False
 
 
 def test_the_fingerprint_does_not_disturb_the_cursors(world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import projections.follower
 import projections.generation
+import projections.progress
 import projections.projector
 import projections.pruning
 import projections.rebuild
@@ -33,6 +34,7 @@ from projections.passed import passed_of
 from tests.projections import test_generations as generations_hold
 from tests.projections import test_pruning as pruning_holds
 from tests.projections import test_three_generations as three_hold
+from tests.projections import test_turns as turns_hold
 from tests.support.clients import Contacted, Graded
 from tests.support.generations import louder, walked
 from tests.support.interposing import Interposed, once
@@ -157,8 +159,18 @@ def a_generation_is_born_without_cursors(patch: pytest.MonkeyPatch, _: World) ->
     patch.setattr(projections.generation, "inherit_cursor", lambda *_: None)
 
 
-def nobody_is_spoken_for(patch: pytest.MonkeyPatch, _: World) -> None:
-    patch.setattr(Projector, "_is_spoken_for", lambda *_: False)
+def nobody_speaks_aloud(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(Projector, "_speaks_for", lambda *_: False)
+
+
+def whoever_had_a_turn_goes_on(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(projections.rebuild, "take_turn", lambda *_, **__: "1 1")
+    patch.setattr(projections.rebuild, "present_turn", lambda *_: "1 1")
+    patch.setattr(projections.progress, "present_turn", lambda *_: "1 1")
+
+
+def newer_code_starts_unnoticed(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(projections.generation, "take_turn", lambda *_: None)
 
 
 def what_old_rules_parked_is_not_marked(patch: pytest.MonkeyPatch, _: World) -> None:
@@ -170,7 +182,7 @@ def progress_is_stored_before_the_work(patch: pytest.MonkeyPatch, new: World) ->
 
     def eager(partition: str, *, after: str | None, limit: int) -> ClientPage:
         page = clients(partition, after=after, limit=limit)
-        progress = {"cursors": {partition: page.cursor}}
+        progress = {"turn": "1 2", "cursors": {partition: page.cursor}}
         new.checkpoints.save("clients.v2:rebuild:1of1", orjson.dumps(progress).decode())
         return page
 
@@ -280,7 +292,9 @@ SABOTEURS: list[tuple[Sabotage, Callable[[Pair], None]]] = [
     (a_rebuild_folds_to_the_end, generations_hold.test_what_nobody_announced_yet_is_left_to_the_sweep),
     (whoever_is_furthest_told, what_was_passed_in_silence_is_told),
     (a_generation_is_born_without_cursors, nothing_is_passed_by_others_before_the_first_sweep),
-    (nobody_is_spoken_for, generations_hold.test_a_client_that_the_new_version_spoke_for_is_left_to_those_who_announce),
+    (nobody_speaks_aloud, generations_hold.test_who_the_new_version_spoke_for_is_brought_over_aloud),
+    (whoever_had_a_turn_goes_on, turns_hold.test_progress_does_not_outlast_the_turn),
+    (newer_code_starts_unnoticed, turns_hold.test_newer_code_that_starts_has_the_turn),
     (what_old_rules_parked_is_not_marked, generations_hold.test_what_old_rules_parked_is_announced),
     (progress_is_stored_before_the_work, a_rebuild_that_dies_goes_on),
     (differences_are_not_announced, generations_hold.test_differences_are_announced_when_asked_for),

@@ -45,6 +45,11 @@ class Story:
         if head := self.worlds[1].events.head(client_id).version:
             self._projector(version).catch_up(client_id, Target(head))
 
+    def ring_late(self, version: int, client_id: str = "1") -> None:
+        """The doorbell of a version, which brings the first event when there are others already."""
+        if stream := self.worlds[1].stream(client_id):
+            self._projector(version).catch_up(client_id, Target(1, stream[:1]))
+
     def sweep(self, version: int) -> None:
         """All that a sweep of a version does."""
         world, projector = self.worlds[version], self._projector(version)
@@ -117,6 +122,46 @@ def test_a_generation_has_its_cursor_before_it_folds_a_client(story: Story) -> N
     story.ring(3)
     story.tell("contact")
     story.sweep(1)
+    story.sweep(3)
+    assert story.worlds[3].record("1").version == 3
+    story.check()
+
+
+def test_what_passed_before_a_generation_was_born_is_told(story: Story) -> None:
+    """Its late doorbell brought one event and made it speak for the client; the next one was no news to version 1 alone."""
+    story.tell("grade")
+    story.tell("visit")
+    story.tell("visit")
+    story.sweep(1)
+    story.ring_late(2)
+    story.walk(2, Purpose.PUBLISH_DIFFERENCES)
+    record = story.worlds[2].record("1")
+    assert (record.version, record.parked) == (3, None)
+    story.check()
+
+
+def test_who_speaks_is_who_announced_last_and_not_who_is_furthest(story: Story) -> None:
+    """Back to version 1 without taking over: what it projects is no news to anybody, and version 3 tells it."""
+    story.tell("grade")
+    story.sweep(1)
+    story.walk(2, Purpose.PUBLISH_DIFFERENCES)
+    for _ in range(3):
+        story.tell("grade")
+        story.sweep(1)
+    story.walk(3, Purpose.FOLD)
+    story.sweep(3)
+    assert story.worlds[3].outbox("1")[-1].contents["root"]["segment"] == "S4!"
+    story.check()
+
+
+def test_cursors_come_from_the_newest_predecessor(story: Story) -> None:
+    """Not from the one that is furthest: what the others passed meanwhile they did not tell."""
+    story.tell("grade")
+    story.sweep(2)
+    story.tell("grade")
+    story.sweep(1)
+    story.sweep(3)
+    assert story.worlds[3].record("1").version == 2
     story.check()
 
 
@@ -164,7 +209,7 @@ Step = tuple[str, int | str]
 def steps() -> st.SearchStrategy[list[Step]]:
     """Whatever happens, to one client."""
     tell = st.tuples(st.just("tell"), st.sampled_from(list(FACTS)))
-    ring = st.tuples(st.just("ring"), st.sampled_from([1, 2, 3]))
+    ring = st.tuples(st.sampled_from(["ring", "ring late"]), st.sampled_from([1, 2, 3]))
     sweep = st.tuples(st.just("sweep"), st.sampled_from([1, 2, 3]))
     forward = st.tuples(st.sampled_from([Purpose.FOLD, Purpose.PUBLISH_DIFFERENCES]), st.sampled_from([2, 3]))
     back = st.tuples(st.just(Purpose.TAKE_OVER), st.sampled_from([1, 2]))
@@ -184,6 +229,8 @@ def test_whatever_happens_is_told(happened: list[Step]) -> None:
                 story.tell(which)
             elif what == "ring":
                 story.ring(which)
+            elif what == "ring late":
+                story.ring_late(which)
             elif what == "sweep":
                 story.sweep(which)
             else:
