@@ -208,10 +208,10 @@ class Look:
         """Report what the chain tells; whether all is sound up to a version."""
         for problem in self._chain.problems:
             self._report_event(problem.version, problem.problem)
-        broken_at = next((each.version for each in self._chain.problems if each.version <= until), None)
-        if broken_at is not None:
+        sound = not any(problem.version <= until for problem in self._chain.problems)
+        if not sound:
             self._report_rewritten()
-        return broken_at is None
+        return sound
 
     def _report_event(self, version: int, problem: str) -> None:
         self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem])
