@@ -25,6 +25,7 @@ from .report import Report
 from .rules import Projection
 from .stored import record_in
 from .told import Told
+from .trail import Trail, known_hash
 
 _BEHIND = "is behind the events, which every sweep has passed"
 _EVENT_PROBLEMS = {
@@ -97,8 +98,7 @@ class Look:
         self._against, self._projection = against, against.projection
         self._client_id, self._told_to_stand = client_id, stands
         self._stored = {(each.kind, each.number): each for each in stored}
-        self._audit, self._next = audit, next(audit, None)
-        self._aside: list[StoredDocument] = []  # audit entries that were not compared with anything
+        self._audit, self._compared = Trail(audit), 0  # up to which version
         self._chain, self._stream = ChainCheck(), against.events.read(client_id)
         self._report = Report(against.comparison)
         self._told = Told(against.projection, client_id, self._stored, heard, self._report)
@@ -118,7 +118,7 @@ class Look:
             return self._compare()
         except HistoryForkedError as error:  # an event that is none any more: what follows from it cannot be said
             self._chain.problems.append(ChainProblem(error.version, CHANGED))
-            self._report_events(0)
+            self._report_events(error.version)
             return self._seen(None)
 
     def _compare(self) -> Seen:
@@ -128,10 +128,10 @@ class Look:
         tried = self._try_next(folded) if folded else None
         self._watch(self._stream)
         if self._chain.version == 0:
-            if self._stored or self._next is not None:  # each was written after an event
+            if self._stored or not self._audit.is_at_end:  # each was written after an event
                 self._report_event(1, MISSING)
             return self._seen(None)
-        leftover = [*self._rest_of_audit()]
+        leftover = [*self._audit.rest()]
         sound = self._report_events(self._until)
         if folded is None:
             return self._seen(None)
@@ -139,7 +139,7 @@ class Look:
             stands = self._really_stands()
             if stands is not None:
                 return self._seen(None, stands)
-        if not sound or not self._is_history(leftover):
+        if not (sound and self._is_history(leftover)):
             return self._seen(None)
         for document in leftover:
             self._report.remove(document, "no such event was folded")
@@ -183,7 +183,7 @@ class Look:
             self._hash = event.hash
         elif event.version > self._until:
             self._late = self._late or event.recorded_at
-            known = _known_hash(self._next_at(event.version))
+            known = known_hash(self._audit.at(event.version))
             if known == event.hash:
                 self._genuine = event.version
             elif known and sound:
@@ -208,7 +208,10 @@ class Look:
         """Report what the chain tells; whether all is sound up to a version."""
         for problem in self._chain.problems:
             self._report_event(problem.version, problem.problem)
-        return not any(problem.version <= until for problem in self._chain.problems)
+        sound = not any(problem.version <= until for problem in self._chain.problems)
+        if not sound:
+            self._report_rewritten()
+        return sound
 
     def _report_event(self, version: int, problem: str) -> None:
         self._report.add(EVENT, version, WHOLE_DOCUMENT, _EVENT_PROBLEMS[problem])
@@ -228,51 +231,44 @@ class Look:
         head, until = self._chain.version, self._until
         vouches = self._record is not None and until == head and self._record.event_hash == self._hash
         told = 0 if vouches else self._told.knows_of  # an announcement from beyond such a record is itself wrong
-        known = max([until, told, *(each.number for each in leftover if _known_hash(each))])
-        audit = [each for each in self._report.differences if each.kind == AUDIT]
-        unknown = {each.number for each in audit if each.path in {"event_hash", WHOLE_DOCUMENT}}
-        is_unknown_to_record = self._record is not None and self._record.event_hash != self._hash
-        if known <= head and not self._strange and not (is_unknown_to_record and until in unknown):
+        known = max([until, told, *(each.number for each in leftover if known_hash(each))])
+        is_unknown = self._record is not None and self._record.event_hash != self._hash and until in self._unknown()
+        if known <= head and not self._strange and not is_unknown:
             return True
-        agreed = min(head, until)  # up to here the events are genuine, since each hash covers those before
-        while agreed in unknown:
-            agreed -= 1
-        rewritten = {each.number for each in audit if each.path == "event_hash" and each.number > agreed}
-        if is_unknown_to_record and agreed < until <= head:
-            rewritten.add(until)
-        if rewritten:
-            self._report.forget(AUDIT, min(rewritten))
-        for version in sorted(rewritten.union(self._strange)):
-            self._report_event(version, REWRITTEN)
+        self._report_rewritten(*self._strange, *([until] * is_unknown))
         if known > head:
             self._report_event(head + 1, MISSING)
         return False
+
+    def _report_rewritten(self, *others: int) -> None:
+        """Report events that are not those of their audit entries, beside others, and leave these entries alone."""
+        agreed, unknown = self._compared, self._unknown()
+        while agreed in unknown:  # up to the one that is known, all events are genuine: each hash covers those before
+            agreed -= 1
+        rewritten = {version for version, path in unknown.items() if version > agreed and path == "event_hash"}
+        rewritten.update(others)
+        if rewritten:
+            self._report.forget(AUDIT, min(rewritten))
+        for version in sorted(rewritten):
+            self._report_event(version, REWRITTEN)
+
+    def _unknown(self) -> dict[int, str]:
+        """Versions of which no audit entry bears the event's hash, and where that was noticed."""
+        audit = [each for each in self._report.differences if each.kind == AUDIT]
+        return {each.number: each.path for each in audit if each.path in {"event_hash", WHOLE_DOCUMENT}}
 
     # --- the documents -----------------------------------------------------------------------------------------------
 
     def _compare_audit(self, entries: Iterable[AuditEntry]) -> None:
         for entry in entries:
             stored = None
-            while self._next is not None and self._next.number <= entry.version:
-                if self._next.number < entry.version:
-                    self._report.remove(self._next, "no event has this version")
+            for each in self._audit.until(entry.version):
+                if each.number < entry.version:
+                    self._report.remove(each, "no event has this version")
                 else:
-                    stored = self._next
-                self._next = next(self._audit, None)
+                    stored = each
             self._report.compare(AUDIT, entry.version, stored, audit_document(entry))
-
-    def _next_at(self, version: int) -> StoredDocument | None:
-        """The audit entry of this version; those before it are put aside."""
-        while self._next is not None and self._next.number < version:
-            self._aside.append(self._next)
-            self._next = next(self._audit, None)
-        return self._next if self._next is not None and self._next.number == version else None
-
-    def _rest_of_audit(self) -> Iterator[StoredDocument]:
-        yield from self._aside
-        while self._next is not None:
-            yield self._next
-            self._next = next(self._audit, None)
+            self._compared = entry.version
 
     def _compare_record(self, folded: Folded, tried: Folded | None) -> None:
         stored, record = self._stored.get((RECORD, 0)), folded.record
@@ -289,12 +285,3 @@ class Look:
         self._report.compare(RECORD, 0, stored, record_document(record), readable=self._record is not None)
         if is_late and record.parked is None and folded.failure is None:
             self._report.add(RECORD, 0, "version", _BEHIND)
-
-
-def _known_hash(entry: StoredDocument | None) -> str | None:
-    """Hash of the event that an audit entry is about, None if that is not the event of its version."""
-    if entry is None:
-        return None
-    body = entry.body
-    known = body.get("event_hash") if body.get("version") == entry.number else None
-    return known if isinstance(known, str) else None

@@ -163,6 +163,12 @@ def put_back_and_write_anew(scene: Scene, client_id: str) -> None:
     scene.edit(client_id, "record", 0, lambda document: document.update(older))
 
 
+def write_anew_but_the_last(scene: Scene, client_id: str) -> None:
+    [last] = scene.events.read(client_id, after=4)
+    rechain(scene, client_id, 3, put("source", to="z"))
+    scene.edit_event(client_id, 5, lambda document: document.update(last._asdict()))
+
+
 def write_anew_without_last_audit(scene: Scene, client_id: str) -> None:
     rechain(scene, client_id, 5, put("data", "email", to="z"))
     scene.remove(client_id, "audit", 5)
@@ -298,6 +304,9 @@ DAMAGES: dict[str, Damage] = {
         write_anew_without_last_audit, {("event", 5, W)}, mended=False
     ),
     "tail cut, the rest written anew": Damage(cut_and_write_anew, {("event", 4, W), ("event", 5, W)}, mended=False),
+    "history written anew, but for the last event": Damage(
+        write_anew_but_the_last, {("event", n, W) for n in (3, 4, 5)}, mended=False
+    ),
     "tail cut, record gone": Damage(cut_and_lose(("record", 0)), {("event", 5, W)}, mended=False),
     "tail cut, record and audit gone": Damage(
         cut_and_lose(("record", 0), *(("audit", version) for version in range(1, 6))), {("event", 5, W)}, mended=False
