@@ -16,6 +16,7 @@ from functions_app.runtime import Runtime
 from functions_app.settings import Settings
 from projections import Progress, Purpose, Share, forget_progress
 from projections.progress import save_progress
+from projections.turns import present_turn
 from tests.support.command_line import CommandLine
 from tests.support.newer import domain as newer
 from tests.support.waiting import PATIENCE, wait_until
@@ -129,7 +130,9 @@ def test_who_was_left_behind_is_done_by_the_next_call(data: Path) -> None:
         noted = dict.fromkeys(["3", "7"], "CommitConflictError: Lost 20 rounds.")
         left = Progress(clients=PEOPLE - 2, failed=noted, cursors={"all": None})
         note_start(runtime, Purpose.FOLD, ALL, 1)
-        save_progress(runtime.backend.checkpoints, newer.projection, Purpose.FOLD, ALL, left, "1 2")
+        checkpoints = runtime.backend.checkpoints
+        turn = present_turn(newer.projection, checkpoints)
+        save_progress(checkpoints, newer.projection, Purpose.FOLD, ALL, left, turn)
     shown = new.json("rebuild", "--status", code=3)
     assert (shown["failed"], shown["done"], shown["total"]) == (2, False, PEOPLE)
     assert shown["failures"] == [{"client_id": client_id, "why": why} for client_id, why in noted.items()]
