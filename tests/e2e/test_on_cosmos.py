@@ -269,7 +269,7 @@ def test_a_rebuild_on_cosmos(runtime: Runtime, containers: Containers, server: C
     with server.meter.measure() as used:
         *_, done = Rebuild(projector, newer.projections, newer.predecessors, newer.feed, newer.checkpoints).walk()
     assert (done.clients, done.failed, done.done) == (40, {}, True)
-    assert used.data_requests.total() <= 3 * 40 + 25
+    assert used.data_requests.total() <= 3 * 40 + 30
     assert used.total_request_units <= 32 * 40 + 8 * 19
     with server.meter.measure() as used:
         list(Rebuild(projector, newer.projections, newer.predecessors, newer.feed, newer.checkpoints).walk())

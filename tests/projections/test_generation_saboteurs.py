@@ -189,8 +189,8 @@ def progress_is_stored_before_the_work(patch: pytest.MonkeyPatch, new: World) ->
     patch.setattr(new.events, "clients", eager)
 
 
-def progress_is_not_stored(patch: pytest.MonkeyPatch, _: World) -> None:
-    patch.setattr("projections.rebuild.save_progress", lambda *_: None)
+def progress_is_not_stored(patch: pytest.MonkeyPatch, new: World) -> None:
+    patch.setattr(projections.rebuild, "save_progress", lambda *_: None)
 
 
 def a_rebuild_announces(patch: pytest.MonkeyPatch, _: World) -> None:
