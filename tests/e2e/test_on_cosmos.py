@@ -273,7 +273,7 @@ def test_a_rebuild_on_cosmos(runtime: Runtime, containers: Containers, server: C
     assert used.total_request_units <= 32 * 40 + 8 * 19
     with server.meter.measure() as used:
         list(Rebuild(projector, newer.projections, newer.predecessors, newer.feed, newer.checkpoints).walk())
-    assert used.data_requests.total() <= 1 * 40 + 20
+    assert used.data_requests.total() <= 1 * 40 + 25
     assert used.total_request_units <= 5 * 40 + 50
     with server.meter.measure() as used:
         assert reader.current("7").record.values == {"contact": {"email": "ANA@X.EXAMPLE"}}
