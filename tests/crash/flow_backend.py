@@ -20,6 +20,8 @@ POINTS = (
     "append.after",
     "generation.before_fingerprint",
     "generation.after_fingerprint",
+    "generation.before_turn",
+    "generation.after_turn",
     "project.before_commit",
     "project.after_commit",
     "sweep.before_checkpoint",
@@ -98,6 +100,7 @@ def open_backend(directory: Path, clock: Callable[[], datetime]) -> Backend:
 def with_kill_points(backend: Backend, kill: KillPoints) -> Backend:
     """The backend with a point in each gap between two durable writes."""
     appends = {"append": ("append.before", "append.after")}
+    checkpoint = (lambda name, _: _checkpoint("before", name), lambda name, _: _checkpoint("after", name))
     return backend._replace(
         events=kill.around(backend.events, appends),
         projections=kill.around(
@@ -107,10 +110,7 @@ def with_kill_points(backend: Backend, kill: KillPoints) -> Backend:
                 "delete": ("publish.after_send", "publish.after_delete"),
             },
         ),
-        checkpoints=kill.around(
-            backend.checkpoints,
-            {"save": (lambda name, _: _checkpoint("before", name), lambda name, _: _checkpoint("after", name))},
-        ),
+        checkpoints=kill.around(backend.checkpoints, {"create": checkpoint, "save": checkpoint}),
         deliveries=kill.around(
             backend.deliveries,
             {
@@ -129,7 +129,8 @@ def with_kill_points(backend: Backend, kill: KillPoints) -> Backend:
 
 
 def _checkpoint(when: str, name: str) -> str:
-    return f"generation.{when}_fingerprint" if name.endswith(":fingerprint") else f"sweep.{when}_checkpoint"
+    kept = name.rpartition(":")[2]
+    return f"generation.{when}_{kept}" if kept in {"fingerprint", "turn"} else f"sweep.{when}_checkpoint"
 
 
 def _before_save(state: DeliveryState, tag: str | None, **kept: Any) -> str | None:
