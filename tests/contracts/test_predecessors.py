@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eventstore import SqliteDatabase
 from projections import (
     Announced,
     AuditFilter,
@@ -137,3 +138,23 @@ class TestSqlitePredecessors(PredecessorsContract):
                 return SqliteProjectionStore(database, projection), SqlitePredecessors(database, projection)
 
             yield open_both
+
+    def test_what_others_wait_for_is_bounded(self, open_both: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A long trail, or many short ones, go in several transactions; the last entry that tells of a client is its first."""
+        store, _ = open_both(SECOND)
+        for client_id, versions in (("a", 700), ("b", 50), ("long", 1200)):
+            for start in range(0, versions, 50):
+                entries = [entry_at(start + each + 1, client_id=client_id) for each in range(50)]
+                put(store, record_at(start + 50, client_id, email="x"), *entries)
+        left: list[tuple[int, list[str]]] = []
+        _, predecessors = open_both(THIRD)
+        write = SqliteDatabase.write
+
+        def noting(database: SqliteDatabase, work: Callable[[Any], Any]) -> Any:
+            result = write(database, work)
+            left.append((result, list(predecessors.owners(audit=True))))
+            return result
+
+        monkeypatch.setattr(SqliteDatabase, "write", noting)
+        assert predecessors.remove(["a", "b", "long"], audit=True) == 1953
+        assert left == [(1000, ["long"]), (953, []), (0, [])]
