@@ -48,7 +48,8 @@ class TriggerFunctionBuilder:
 
         def project_clients(docs: DocumentList) -> None:
             events, foreign = _sorted_out(docs)
-            runtime().findings.note_foreign(foreign)
+            if foreign:
+                runtime().findings.note_foreign(foreign)
             runtime().projector.catch_up_all(targets_of(events))
 
         # Without a retry policy the host moves on after an exception, and the batch is never seen again.

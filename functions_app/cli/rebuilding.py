@@ -111,12 +111,13 @@ def _walk(runtime: Runtime, purpose: Purpose, part: Share, workers: int, max_rat
         else walk_side_by_side(runtime, purpose, left, max_rate=max_rate)
     )
     generation, started = runtime.domain.projection.generation, monotonic()
+    finished = progress_of(runtime, purpose, [share for share in shares if share not in left])
     with progress() as bar:
         task = bar.add_task(generation, total=count_clients(runtime) // part.of, completed=before.clients)
-        for _ in walking:
-            done = progress_of(runtime, purpose, shares)
-            rate = max(done.events - before.events, 0) / max(monotonic() - started, 0.001)
-            bar.update(task, completed=done.clients, description=f"{generation}, {rate:,.0f} events/s")
+        for done in walking:
+            rate = max(finished.events + done.events - before.events, 0) / max(monotonic() - started, 0.001)
+            description = f"{generation}, {rate:,.0f} events/s"
+            bar.update(task, completed=finished.clients + done.clients, description=description)
     return progress_of(runtime, purpose, shares)
 
 

@@ -1,7 +1,7 @@
 """Documents that somebody wrote by hand among the events on Cosmos DB: passed over, told of loudly, and never folded."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,14 @@ FOREIGN = {"id": "Canary-x", "client_id": "1", "event_id": "x:1", "version": 2, 
 
 
 @pytest.fixture
-def containers() -> Iterator[Containers]:
-    with CosmosServer() as server, Containers(server) as containers:
+def server() -> Iterator[CosmosServer]:
+    with CosmosServer() as server:
+        yield server
+
+
+@pytest.fixture
+def containers(server: CosmosServer) -> Iterator[Containers]:
+    with Containers(server) as containers:
         yield containers
 
 
@@ -47,6 +53,17 @@ def accept(runtime: Runtime, person: int, number: int, **parts: Any) -> None:
     change = {"change_id": f"{number}", "person": person, "changed_at": f"2026-03-01T12:{number:02}:00Z"}
     email = f"p{number}@x.example"
     runtime.intake.accept(domain.source("crm"), Delivered({**change, "contact": {"email": email}, **parts}))
+
+
+def project_clients(runtime: Runtime) -> Callable[..., Any]:
+    """The function of the change feed trigger."""
+    (found,) = [
+        each
+        for each in build_app(domain, lambda: runtime).get_functions()
+        if each.get_function_name() == "project_clients"
+    ]
+    function: Callable[..., Any] = found.get_user_function()
+    return function
 
 
 def differing(runtime: Runtime) -> list[tuple[str, str, Any]]:
@@ -107,16 +124,26 @@ def test_the_trigger_passes_it(runtime: Runtime, container: ContainerProxy, capl
     container.create_item({"id": "y", "client_id": None})
     documents = DocumentList(map(Document.from_dict, container.query_items_change_feed(start_time="Beginning")))
     assert len(documents) == 3
-    (project,) = [
-        each
-        for each in build_app(domain, lambda: runtime).get_functions()
-        if each.get_function_name() == "project_clients"
-    ]
     with caplog.at_level(logging.ERROR):
-        project.get_user_function()(docs=documents)
+        project_clients(runtime)(docs=documents)
     assert runtime.reader.current("1").record.version == 1
     assert runtime.findings.open() == ["1"]
     assert len([record for record in caplog.records if "none and was passed over" in record.getMessage()]) == 2
+
+
+def test_the_trigger_asks_for_nothing_else_where_there_is_none(
+    runtime: Runtime, container: ContainerProxy, server: CosmosServer
+) -> None:
+    """A batch of sound events costs loading and committing its client, two requests."""
+    accept(runtime, 1, 1)
+    assert runtime.sweep().done
+    accept(runtime, 1, 2)
+    documents = [each for each in container.query_items_change_feed(start_time="Beginning") if each["version"] == 2]
+    project = project_clients(runtime)
+    with server.meter.measure() as used:
+        project(docs=DocumentList(map(Document.from_dict, documents)))
+    assert runtime.reader.current("1").record.version == 2
+    assert used.data_requests.total() == 2 + 4, "and four for announcing it"
 
 
 @pytest.mark.parametrize("before", [{}, {"consent": {"channel": "post", "given": True}}], ids=["sound", "unfoldable"])
