@@ -27,11 +27,22 @@ the attributes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from .problems import WHOLE, FieldProblem
 
 
-class EventStoreError(Exception):
+class PortableError(Exception):
+    """An error that is the same when it comes from another process.
+
+    Exceptions travel as class and text, and are made anew by calling the class with that text; ours are not made of it.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (type(self), self.args), self.__dict__
+
+
+class EventStoreError(PortableError):
     """Base of every error this package raises."""
 
 
@@ -235,3 +246,7 @@ _REFUSALS = {
     (404, 0): "there is no such database or container; provision it",
     (413, 0): "the document or batch is larger than the service takes",
 }
+
+
+def _arrived(kind: type[PortableError], args: tuple[Any, ...]) -> PortableError:
+    return kind.__new__(kind, *args)

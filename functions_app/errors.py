@@ -17,10 +17,10 @@ FlowError
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventstore import FieldProblem
+from eventstore import FieldProblem, PortableError
 
 
-class FlowError(Exception):
+class FlowError(PortableError):
     """Base of every error this package raises."""
 
 

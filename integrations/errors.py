@@ -25,10 +25,12 @@ What a target answers is no error but an `Outcome`; strategies turn the errors o
 from collections.abc import Mapping
 from typing import ClassVar
 
+from eventstore import PortableError
+
 from .outcome import Effect
 
 
-class IntegrationError(Exception):
+class IntegrationError(PortableError):
     """Base of every error this package raises."""
 
 

@@ -20,8 +20,10 @@ Messages never hold a client id or a value of a record: they may end up in a log
 
 from collections.abc import Sequence
 
+from eventstore import PortableError
 
-class ProjectionError(Exception):
+
+class ProjectionError(PortableError):
     """Base of every error this package raises."""
 
 
